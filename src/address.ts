@@ -1,0 +1,55 @@
+import net from 'node:net'
+import { invalidOption } from './options.js'
+
+/** An address to dial or to listen on. IPv6 addresses are without brackets here. */
+export interface Address {
+  host: string
+  port: number
+}
+
+/** What a text says of an address; what it leaves out is undefined. */
+interface AddressParts {
+  scheme: string | undefined
+  user: string | undefined
+  host: string
+  port: number | undefined
+}
+
+/**
+ * Understands `[scheme://][user@]host[:port]`, `:port` and `port`, the last two as ports of `localhost`, with the
+ * platform's own parser (WHATWG URL). Anything behind the port is refused.
+ */
+export function parseAddress(name: string, wanted: string, value: unknown): AddressParts {
+  const text = String(value).replace(/^:?(?=\d+$)/, 'localhost:')
+  const [scheme, rest] = text.includes('://') ? text.split('://', 2) : [undefined, text]
+  try {
+    // A scheme that the parser does not know, so that it keeps the port even where that is the scheme's own.
+    const url = new URL(`any://${rest}`)
+    if (/^\/?$/.test(url.pathname) && url.hostname && !url.search && !url.hash && !url.password) {
+      return {
+        scheme: scheme?.toLowerCase(),
+        user: url.username ? decodeURIComponent(url.username) : undefined,
+        host: url.hostname.replace(/^\[(.*)\]$/, '$1'),
+        port: url.port ? Number(url.port) : undefined,
+      }
+    }
+  } catch {
+    // Not an address at all: told below.
+  }
+  throw invalidOption(name, wanted, value)
+}
+
+/** `host:port`, with brackets where the host is an IPv6 address. */
+export function formatAddress({ host, port }: Address): string {
+  return `${host.includes(':') ? `[${host}]` : host}:${port}`
+}
+
+/** Whether only this machine reaches the address. */
+export function isLoopback(host: string): boolean {
+  return host === 'localhost' || host === '::1' || (net.isIPv4(host) && host.startsWith('127.'))
+}
+
+/** Whether it stands for every address of the machine. */
+export function isAnyAddress(host: string): boolean {
+  return host === '0.0.0.0' || host === '::'
+}

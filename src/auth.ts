@@ -1,0 +1,106 @@
+/**
+ * Both halves of the login. Each side shows that it holds the secret by an HMAC over two fresh nonces, so the
+ * secret never travels and a recorded login is worth nothing. The client proves itself first: a server answers
+ * with its own proof only to who holds the secret, so that nobody else gets material to guess it from.
+ */
+import { createHmac, randomBytes, timingSafeEqual } from 'node:crypto'
+import type { ClientChannel, ServerChannel } from './channel.js'
+import { errorFromPeer, TunnelError } from './errors.js'
+import {
+  type FromServer,
+  type fromClient,
+  type fromServer,
+  type Message,
+  PROTOCOL_VERSION,
+  violation,
+} from './protocol.js'
+
+type Hello = Message<typeof fromClient, 'hello'>
+type Welcome = Message<typeof fromServer, 'welcome'>
+
+/** The server's half: rejects a client of another version or without the secret. */
+export async function admit(
+  channel: ServerChannel,
+  hello: Hello,
+  secret: string | undefined,
+  times: Omit<Welcome, 'type' | 'proof'>,
+): Promise<void> {
+  if (hello.version !== PROTOCOL_VERSION) {
+    throw new TunnelError(
+      'version-mismatch',
+      `the server speaks version ${PROTOCOL_VERSION} of the protocol and the client version ${hello.version}: install the same pipe-tunnel on both sides`,
+    )
+  }
+  const nonce = newNonce()
+  channel.send({ type: 'challenge', nonce, secret: secret !== undefined })
+
+  const login = await channel.receive()
+  if (login?.type !== 'login') throw violation(`sent ${login?.type ?? 'nothing'} where login was due`)
+  if (secret === undefined) {
+    channel.send({ type: 'welcome', proof: null, ...times })
+    return
+  }
+  if (login.proof === null) {
+    throw new TunnelError(
+      'secret-required',
+      'the server asks for a secret: give it as the option secret, as PIPE_SECRET, or with --secret-file',
+    )
+  }
+  if (!equal(login.proof, proof('client', secret, hello.nonce, nonce))) {
+    throw new TunnelError('secret-wrong', 'the secret is not the one that the server holds')
+  }
+  channel.send({ type: 'welcome', proof: proof('server', secret, hello.nonce, nonce), ...times })
+}
+
+/** The client's half: rejects a server that refuses it, or that does not hold the client's secret. */
+export async function logIn(channel: ClientChannel, secret: string | undefined): Promise<Welcome> {
+  const nonce = newNonce()
+  channel.send({ type: 'hello', version: PROTOCOL_VERSION, nonce })
+
+  const challenge = expectType(await channel.receive(), 'challenge')
+  if (secret !== undefined && !challenge.secret) {
+    throw new TunnelError(
+      'server-unproven',
+      'the server asks for no secret, so nothing shows that it is yours: start it with the secret, or connect without one',
+    )
+  }
+  const mine =
+    challenge.secret && secret !== undefined ? proof('client', secret, nonce, challenge.nonce) : null
+  channel.send({ type: 'login', proof: mine })
+
+  const welcome = expectType(await channel.receive(), 'welcome')
+  if (secret !== undefined) {
+    if (welcome.proof === null || !equal(welcome.proof, proof('server', secret, nonce, challenge.nonce))) {
+      throw new TunnelError(
+        'server-unproven',
+        'the server did not prove that it holds the secret: it is not yours',
+      )
+    }
+  }
+  return welcome
+}
+
+function expectType<T extends FromServer['type']>(message: FromServer | undefined, type: T) {
+  if (message?.type === type) return message as Message<typeof fromServer, T>
+  if (message?.type === 'refuse') throw errorFromPeer(message.code, message.message)
+  if (!message) {
+    throw new TunnelError(
+      'connection-lost',
+      'the server ended the connection during the login: is it a pipe-tunnel server?',
+    )
+  }
+  throw violation(`sent ${message.type} where ${type} was due`)
+}
+
+const newNonce = () => randomBytes(32).toString('hex')
+
+/** HMAC-SHA256 (RFC 2104) over who proves, the version and both nonces: no proof serves in another place. */
+function proof(side: 'client' | 'server', secret: string, clientNonce: string, serverNonce: string): string {
+  return createHmac('sha256', secret)
+    .update(`pipe-tunnel ${PROTOCOL_VERSION} ${side} ${clientNonce} ${serverNonce}`)
+    .digest('hex')
+}
+
+function equal(a: string, b: string): boolean {
+  return timingSafeEqual(Buffer.from(a, 'hex'), Buffer.from(b, 'hex'))
+}

@@ -1,0 +1,119 @@
+import type { Duplex } from 'node:stream'
+import { TunnelError } from './errors.js'
+import {
+  decode,
+  decodeLength,
+  encode,
+  type FromClient,
+  type FromServer,
+  fromClient,
+  fromServer,
+  HEADER,
+} from './protocol.js'
+
+/** Bytes that may wait for a peer that does not read its messages: 1 MiB is some 5,000 visitors. */
+const MAX_QUEUED = 1_048_576
+
+/** How long the peer may take to read the last message and to end the connection, in milliseconds. */
+const LINGER = 1_000
+
+/** The server's end of a connection, and the client's. */
+export type ServerChannel = Channel<FromClient, FromServer>
+export type ClientChannel = Channel<FromServer, FromClient>
+
+export const serverChannel = (stream: Duplex): ServerChannel =>
+  new Channel(stream, (json) => decode(json, fromClient))
+export const clientChannel = (stream: Duplex): ClientChannel =>
+  new Channel(stream, (json) => decode(json, fromServer))
+
+/**
+ * Messages over a byte stream. It takes exactly a message's bytes out of the stream, so that whatever
+ * came behind it is still there for whoever gets the stream from {@link release}.
+ *
+ * Deadlines are the owner's, who ends a wait with {@link interrupt}.
+ */
+class Channel<In, Out extends FromClient | FromServer> {
+  readonly stream: Duplex
+  readonly #decode: (json: Buffer) => In
+  #interruption: Error | undefined
+  #wake = () => {}
+
+  constructor(stream: Duplex, decodeOne: (json: Buffer) => In) {
+    this.stream = stream
+    this.#decode = decodeOne
+    for (const event of ['readable', 'end', 'close']) stream.on(event, this.#streamOnChange)
+  }
+
+  /** Queues a message. A peer that lets too many pile up is dropped. */
+  send(message: Out): void {
+    if (!this.stream.writable) return
+    if (this.stream.writableLength > MAX_QUEUED) {
+      this.stream.destroy(new TunnelError('limit-reached', 'the peer does not read its messages'))
+    } else {
+      this.stream.write(encode(message))
+    }
+  }
+
+  /**
+   * The next message, or undefined when the peer has ended the stream between two messages. Rejects with
+   * `protocol-violation`, with `connection-lost`, or with the error of an interruption or of the stream.
+   */
+  async receive(): Promise<In | undefined> {
+    const header = await this.#take(HEADER)
+    if (!header) return undefined
+    const json = await this.#take(decodeLength(header))
+    if (!json) throw cutOff()
+    return this.#decode(json)
+  }
+
+  /** Makes a waiting `receive` and all later ones reject with this, and leaves the stream open for a last message. */
+  interrupt(error: Error): void {
+    this.#interruption ??= error
+    this.#wake()
+  }
+
+  /**
+   * Ends the stream behind what was sent. The peer gets a moment to read it and to end too: a stream closed at
+   * once would be reset if bytes of the peer are still unread, and a reset can overtake the last message.
+   * Resolves when the stream is closed.
+   */
+  async finish(): Promise<void> {
+    const stream = this.release()
+    if (stream.closed) return
+    const timer = setTimeout(() => stream.destroy(), LINGER).unref()
+    stream.end()
+    stream.resume()
+    await new Promise((resolve) => stream.once('close', resolve))
+    clearTimeout(timer)
+  }
+
+  /** The stream, with every byte that no message has used. */
+  release(): Duplex {
+    for (const event of ['readable', 'end', 'close']) this.stream.off(event, this.#streamOnChange)
+    return this.stream
+  }
+
+  /** So many bytes, or undefined at the end of the stream. */
+  async #take(size: number): Promise<Buffer | undefined> {
+    for (;;) {
+      if (this.#interruption) throw this.#interruption
+      const bytes: Buffer | null = this.stream.read(size)
+      // A stream that has ended gives what is left, however little.
+      if (bytes) {
+        if (bytes.length < size) throw cutOff()
+        return bytes
+      }
+      if (this.stream.readableEnded) return undefined
+      if (this.stream.destroyed) throw this.stream.errored ?? cutOff()
+      await new Promise<void>((resolve) => {
+        this.#wake = resolve
+      })
+    }
+  }
+
+  readonly #streamOnChange = () => this.#wake()
+}
+
+function cutOff(): TunnelError {
+  return new TunnelError('connection-lost', 'the connection ended in the middle of a message')
+}

@@ -1,0 +1,33 @@
+import { TunnelError } from '../errors.js'
+
+/** The exit codes of `pipe`, as documented in `docs/cli.md`. */
+export const exit = { closed: 0, failed: 1, usage: 2, lost: 3 } as const
+
+/** Tells of an error in a sentence, and sets the exit code that goes with it. */
+export function fail(error: unknown): void {
+  const ours = error instanceof TunnelError
+  const isUsage = ours && (error.code === 'invalid-option' || error.code === 'insecure-address')
+  process.exitCode = isUsage ? exit.usage : exit.failed
+  // Anything else is a bug, and then its stack is what helps.
+  const text = ours ? error.message : error instanceof Error ? error.stack : error
+  process.stderr.write(`pipe: ${text}\n`)
+}
+
+/**
+ * Calls `onSignal` at the first request to end and again at the second. A third is left to the system, which
+ * ends the process. Gives back a function that stops listening.
+ */
+export function onEndSignals(onSignal: (count: number) => void): () => void {
+  const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
+  let count = 0
+  const processOnSignal = () => {
+    count++
+    if (count === 2) stop()
+    onSignal(count)
+  }
+  const stop = () => {
+    for (const signal of signals) process.off(signal, processOnSignal)
+  }
+  for (const signal of signals) process.on(signal, processOnSignal)
+  return stop
+}

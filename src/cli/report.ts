@@ -1,0 +1,112 @@
+import { styleText } from 'node:util'
+import type { Connection, ConnectionEnd, Rejection } from '../connection.js'
+import { TunnelError } from '../errors.js'
+import type { Tunnel } from '../tunnel.js'
+
+/** What `pipe expose` tells while it runs. */
+export interface Report {
+  ready(tunnel: Tunnel): void
+  connection(tunnel: Tunnel, connection: Connection, end: ConnectionEnd): void
+  reject(tunnel: Tunnel, rejection: Rejection): void
+  closing(visitors: number): void
+  close(tunnel: Tunnel, error: TunnelError | undefined): void
+  error(error: unknown): void
+}
+
+/** For people: the URL alone on stdout, so that a script can read it too, and all else on stderr. */
+export function textReport({ quiet, many }: { quiet: boolean; many: boolean }): Report {
+  const say = (text: string) => {
+    if (!quiet) process.stderr.write(`${text}\n`)
+  }
+  const sayOf = (tunnel: Tunnel, who: { address: string; port: number }, text: string) => {
+    const time = dim(new Date().toTimeString().slice(0, 8))
+    say([time, ...(many ? [tunnel.target] : []), `${who.address}:${who.port}`, text].join('  '))
+  }
+  return {
+    ready(tunnel) {
+      process.stdout.write(`${tunnel.url}\n`)
+      say(dim(`reaches ${tunnel.target} until Ctrl-C`))
+    },
+    connection(tunnel, { visitor }, { bytesIn, bytesOut, duration, error }) {
+      const text = `${bytes(bytesIn)} in, ${bytes(bytesOut)} out, ${milliseconds(duration)}`
+      sayOf(tunnel, visitor, error ? `${text}, ${red(error.message)}` : text)
+    },
+    reject(tunnel, { visitor, error }) {
+      sayOf(tunnel, visitor, red(`turned away: ${error.message}`))
+    },
+    closing(visitors) {
+      if (visitors > 0) say(dim(`closing; waiting for ${visitors} inside, Ctrl-C again cuts them off`))
+    },
+    close(tunnel, error) {
+      if (error) process.stderr.write(`pipe: ${tunnel.url} is gone: ${error.message}\n`)
+    },
+    error() {},
+  }
+}
+
+/** For programs: one JSON object a line on stdout. The fields are described in `docs/cli.md`. */
+export function jsonReport(): Report {
+  const write = (event: string, fields: object) => {
+    process.stdout.write(`${JSON.stringify({ event, ...fields })}\n`)
+  }
+  return {
+    ready({ target, url, host, port, protocol }) {
+      write('ready', { target, url, host, port, protocol })
+    },
+    connection({ target, url }, { id, visitor }, { bytesIn, bytesOut, duration, error }) {
+      write('connection', { target, url, id, visitor, bytesIn, bytesOut, duration, error: plain(error) })
+    },
+    reject({ target, url }, { id, visitor, error }) {
+      write('connection', {
+        target,
+        url,
+        id,
+        visitor,
+        bytesIn: 0,
+        bytesOut: 0,
+        duration: 0,
+        error: plain(error),
+      })
+    },
+    closing() {},
+    close({ target, url }, error) {
+      write('close', { target, url, error: plain(error) })
+    },
+    error(error) {
+      write(
+        'error',
+        plain(error instanceof TunnelError ? error : undefined) ?? { code: null, message: String(error) },
+      )
+    },
+  }
+}
+
+function plain(error: TunnelError | undefined) {
+  return error ? { code: error.code, message: error.message } : null
+}
+
+function bytes(count: number): string {
+  return new Intl.NumberFormat('en', {
+    notation: 'compact',
+    style: 'unit',
+    unit: 'byte',
+    unitDisplay: 'narrow',
+  }).format(count)
+}
+
+function milliseconds(duration: number): string {
+  return duration < 1_000 ? `${Math.round(duration)} ms` : `${(duration / 1_000).toFixed(1)} s`
+}
+
+function dim(text: string): string {
+  return style('dim', text)
+}
+
+function red(text: string): string {
+  return style('red', text)
+}
+
+/** Coloured on a terminal alone; `hasColors` knows NO_COLOR and FORCE_COLOR. */
+function style(format: 'dim' | 'red', text: string): string {
+  return process.stderr.isTTY && process.stderr.hasColors() ? styleText(format, text) : text
+}

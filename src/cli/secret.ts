@@ -1,0 +1,19 @@
+import { readFileSync } from 'node:fs'
+import { TunnelError } from '../errors.js'
+
+export interface SecretOptions {
+  secret?: string
+  secretFile?: string
+}
+
+/** The secret of the command line: itself, or the first line of the file it names. */
+export function readSecret({ secret, secretFile }: SecretOptions): string | undefined {
+  if (secretFile === undefined) return secret
+  try {
+    return readFileSync(secretFile, 'utf8').split(/\r?\n/)[0]
+  } catch (error) {
+    throw new TunnelError('invalid-option', `can't read the secret: ${(error as Error).message}`, {
+      cause: error,
+    })
+  }
+}

@@ -1,0 +1,34 @@
+import { createServer, type Server, type ServerOptions } from '../server.js'
+import { onEndSignals } from './exit.js'
+import { readSecret, type SecretOptions } from './secret.js'
+
+/** How long visitors get to finish at the first Ctrl-C, in milliseconds. */
+const GRACE = 5_000
+
+/** `pipe server`: runs until it is told to end. */
+export async function runServer(options: Omit<ServerOptions, 'secret'> & SecretOptions): Promise<void> {
+  const secret = readSecret(options) ?? process.env.PIPE_SECRET
+  const server = await createServer({ ...options, secret })
+  report(server)
+  process.stdout.write(`${server.address}\n`)
+  const closed = new Promise((resolve) => server.once('close', () => resolve(undefined)))
+  const stop = onEndSignals((count) => server.close({ grace: count === 1 ? GRACE : 0 }))
+  await closed
+  stop()
+}
+
+function report(server: Server): void {
+  const say = (text: string) => process.stderr.write(`${new Date().toISOString()} ${text}\n`)
+  server.on('tunnel', async (tunnel) => {
+    const name = `${tunnel.host}:${tunnel.port} for ${tunnel.client.address}:${tunnel.client.port}`
+    say(`opened ${name}`)
+    const error = await tunnel.closed
+    say(`closed ${name}${error ? `: ${error.message}` : ''}`)
+  })
+  server.on('reject', ({ visitor, error }, { port }) => {
+    say(`turned ${visitor.address}:${visitor.port} away from port ${port}: ${error.message}`)
+  })
+  server.on('refuse', ({ client, error }) => {
+    say(`refused ${client.address}:${client.port}: ${error.message}`)
+  })
+}

@@ -1,0 +1,112 @@
+import type { Duplex } from 'node:stream'
+import { type TunnelError, toTunnelError } from './errors.js'
+import { checkInteger, MAX_TIMEOUT } from './options.js'
+import { relay, reset } from './relay.js'
+
+/** Who connected to a public address. */
+export interface Visitor {
+  /** IP address. */
+  readonly address: string
+  readonly port: number
+}
+
+/** A visitor connection, as events show it. */
+export interface Connection {
+  /** The exchange id, the same at server and client. */
+  readonly id: string
+  readonly visitor: Visitor
+  /** Resolves, and never rejects, when both sides are closed. */
+  readonly closed: Promise<ConnectionEnd>
+}
+
+/** How a visitor connection went. */
+export interface ConnectionEnd {
+  /** Bytes from the visitor to the target. */
+  readonly bytesIn: number
+  /** Bytes from the target to the visitor. */
+  readonly bytesOut: number
+  /** Milliseconds from the exchange to the end. */
+  readonly duration: number
+  /** Why it was cut, where it did not simply finish. */
+  readonly error?: TunnelError
+}
+
+/** A visitor that was turned away, as events show it. */
+export interface Rejection {
+  /** The exchange id. */
+  readonly id: string
+  readonly visitor: Visitor
+  /** Why. */
+  readonly error: TunnelError
+}
+
+/** Joins the two streams of an exchange. They belong to the connection from now on. */
+export function joinConnection(
+  id: string,
+  visitor: Visitor,
+  fromVisitor: Duplex,
+  fromTarget: Duplex,
+): Connection {
+  const start = performance.now()
+  const closed = relay(fromVisitor, fromTarget).then(
+    ({ bytesIn, bytesOut, error }): ConnectionEnd => ({
+      bytesIn,
+      bytesOut,
+      duration: performance.now() - start,
+      ...(error && { error: toTunnelError(error, 'connection-lost', 'the connection broke') }),
+    }),
+  )
+  return { id, visitor, closed }
+}
+
+/** Options of every `close`. */
+export interface CloseOptions {
+  /** Milliseconds that visitors inside get to finish before they are cut. Default 0. */
+  grace?: number
+}
+
+/** The joined connections of a server or a tunnel, each with a stream by which it can be cut. */
+export class Connections {
+  readonly #streams = new Map<Connection, Duplex>()
+  #closing: Promise<void> | undefined
+
+  get closing(): boolean {
+    return this.#closing !== undefined
+  }
+
+  get size(): number {
+    return this.#streams.size
+  }
+
+  add(connection: Connection, stream: Duplex): void {
+    this.#streams.set(connection, stream)
+    connection.closed.then(() => this.#streams.delete(connection))
+  }
+
+  /**
+   * What a `close` does: runs `shut` once and gives every call its promise. A call without grace after one
+   * that had some cuts at once.
+   */
+  close({ grace = 0 }: CloseOptions, shut: (grace: number) => Promise<void>): Promise<void> {
+    try {
+      checkInteger('grace', grace, 0, MAX_TIMEOUT)
+    } catch (error) {
+      return Promise.reject(error)
+    }
+    if (this.#closing && grace === 0) this.#cut()
+    this.#closing ??= shut(grace)
+    return this.#closing
+  }
+
+  /** Resolves when all have ended; those that have not after `grace` milliseconds are cut. */
+  async finish(grace: number): Promise<void> {
+    const timer = grace > 0 ? setTimeout(() => this.#cut(), grace) : undefined
+    if (!timer) this.#cut()
+    await Promise.all([...this.#streams.keys()].map((connection) => connection.closed))
+    clearTimeout(timer)
+  }
+
+  #cut(): void {
+    for (const stream of this.#streams.values()) reset(stream)
+  }
+}

@@ -1,0 +1,49 @@
+import { TunnelError } from './errors.js'
+import { checkTimeout } from './options.js'
+
+/** What every operation that waits can be given. */
+export interface WaitOptions {
+  /** Milliseconds until the operation is given up with `timeout`. */
+  timeout?: number
+  /** Gives the operation up with `aborted`. It has no effect once the operation is done. */
+  signal?: AbortSignal
+}
+
+/**
+ * Runs `work` with a signal that aborts, with the error to reject with, when the time is up or the caller's
+ * own signal aborts. `doing` completes the sentence «… took longer than …».
+ */
+export async function withDeadline<T>(
+  doing: string,
+  { timeout, signal }: { timeout: number; signal?: AbortSignal },
+  work: (signal: AbortSignal) => Promise<T>,
+): Promise<T> {
+  checkTimeout('timeout', timeout)
+  const controller = new AbortController()
+  const timer = setTimeout(timerOnTimeout, timeout)
+  signal?.addEventListener('abort', signalOnAbort)
+  if (signal?.aborted) signalOnAbort()
+  try {
+    controller.signal.throwIfAborted()
+    return await work(controller.signal)
+  } finally {
+    clearTimeout(timer)
+    signal?.removeEventListener('abort', signalOnAbort)
+  }
+
+  function timerOnTimeout() {
+    controller.abort(new TunnelError('timeout', `${doing} took longer than ${timeout} ms`))
+  }
+
+  function signalOnAbort() {
+    controller.abort(new TunnelError('aborted', `${doing} was aborted`, { cause: signal?.reason }))
+  }
+}
+
+/** Runs `onAbort` with the reason when the signal aborts, until disposed of. */
+export function whenAborted(signal: AbortSignal, onAbort: (reason: TunnelError) => void): () => void {
+  const listener = () => onAbort(signal.reason)
+  if (signal.aborted) listener()
+  else signal.addEventListener('abort', listener, { once: true })
+  return () => signal.removeEventListener('abort', listener)
+}

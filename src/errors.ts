@@ -1,0 +1,62 @@
+/** Every code that a {@link TunnelError} can have. Each is a heading in `docs/errors.md`. */
+export const errorCodes = [
+  'aborted',
+  'address-unavailable',
+  'closed',
+  'connection-lost',
+  'exchange-expired',
+  'insecure-address',
+  'invalid-option',
+  'limit-reached',
+  'port-not-allowed',
+  'port-taken',
+  'ports-exhausted',
+  'protocol-violation',
+  'refused',
+  'secret-required',
+  'secret-wrong',
+  'server-closed',
+  'server-unproven',
+  'server-unreachable',
+  'target-unreachable',
+  'timeout',
+  'version-mismatch',
+  'visitor-left',
+] as const
+
+/** What went wrong, for programs: compare `error.code` with one of these. */
+export type TunnelErrorCode = (typeof errorCodes)[number]
+
+/**
+ * The only error that this package rejects with. `message` names the cause and the next step,
+ * `cause` holds the error underneath where there is one, and `code` is described in `docs/errors.md`.
+ */
+export class TunnelError extends Error {
+  override readonly name = 'TunnelError'
+  readonly code: TunnelErrorCode
+
+  constructor(code: TunnelErrorCode, message: string, options?: ErrorOptions) {
+    super(message, options)
+    this.code = code
+  }
+}
+
+/** The error as it is if it is one of ours, else wrapped in one with this code and sentence. */
+export function toTunnelError(error: unknown, code: TunnelErrorCode, sentence: string): TunnelError {
+  if (error instanceof TunnelError) return error
+  return new TunnelError(code, `${sentence}: ${reasonOf(error)}`, { cause: error })
+}
+
+/** The error that a peer told us of. A code of a later version becomes `refused`. */
+export function errorFromPeer(code: string, message: string): TunnelError {
+  const known = errorCodes.find((one) => one === code)
+  return new TunnelError(known ?? 'refused', known ? message : `${message} (${code})`)
+}
+
+/** A system error's own words; those of its first part where several addresses were tried. */
+function reasonOf(error: unknown): string {
+  if (error instanceof AggregateError && error.errors.length > 0) {
+    return [...new Set(error.errors.map(reasonOf))].join(', ')
+  }
+  return error instanceof Error ? error.message || error.name : String(error)
+}

@@ -1,0 +1,49 @@
+import { TunnelError } from './errors.js'
+
+/** Longest time that a timer can wait, in milliseconds: above it Node fires at once. */
+export const MAX_TIMEOUT = 2 ** 31 - 1
+/** Shortest secret, in characters. Guessing needs one connection a guess, or a recording of a login. */
+const MIN_SECRET = 8
+
+/** A refusal of what the caller passed in, with the value received. */
+export function invalidOption(name: string, wanted: string, value: unknown): TunnelError {
+  return new TunnelError('invalid-option', `${name} must be ${wanted}, not ${show(value)}`)
+}
+
+export function checkInteger(name: string, value: unknown, min: number, max: number): void {
+  if (!Number.isInteger(value) || Number(value) < min || Number(value) > max) {
+    throw invalidOption(name, `a whole number from ${min} to ${max}`, value)
+  }
+}
+
+/** A port to listen on; 0 means any. */
+export function checkPort(name: string, value: unknown): void {
+  checkInteger(name, value, 0, 65_535)
+}
+
+export function checkTimeout(name: string, value: unknown): void {
+  checkInteger(name, value, 1, MAX_TIMEOUT)
+}
+
+export function checkHost(name: string, value: unknown): void {
+  if (typeof value !== 'string' || !/^[\w.:%-]{1,255}$/.test(value)) {
+    throw invalidOption(name, 'a host name or an IP address without a port', value)
+  }
+}
+
+export function checkSecret(value: unknown): void {
+  if (value === undefined) return
+  if (typeof value !== 'string') throw invalidOption('secret', 'a text', typeof value)
+  if (value.length < MIN_SECRET) {
+    throw new TunnelError(
+      'invalid-option',
+      `secret must have ${MIN_SECRET} characters or more, not ${value.length}: is the variable it comes from set?`,
+    )
+  }
+}
+
+/** The value, shortened, and without the secret that an address may hold. */
+function show(value: unknown): string {
+  const text = (typeof value === 'string' ? JSON.stringify(value) : String(value)).replace(/\/\/.*@/, '//…@')
+  return text.length > 80 ? `${text.slice(0, 80)}…` : text
+}

@@ -1,0 +1,162 @@
+/**
+ * The wire on one page; `docs/protocol.md` is its description. A message is four bytes of length
+ * (big endian), then that many bytes of JSON. Every connection to a server begins with one: `hello`
+ * makes it a control connection, `exchange` a data stream that is raw bytes from then on.
+ */
+import { TunnelError } from './errors.js'
+
+export const PROTOCOL_VERSION = 1
+/** Longest JSON of a message, in bytes: a `closed` with its sentence needs 1 KiB, the rest is room for versions to come. */
+export const MAX_MESSAGE = 65_536
+/** Bytes of a message's length. */
+export const HEADER = 4
+/** Longest sentence of an error, in UTF-16 units. */
+const MAX_SENTENCE = 1_000
+
+/** What a client sends. A field that is not listed is ignored, one that is must pass its check. */
+export const fromClient = {
+  /** First on a control connection. Keeps this shape in every version, so that any two can tell each other so. */
+  hello: { version: integer(1, 65_535), nonce: hex(32) },
+  /** Answers `challenge`; null where the server asks for no secret. */
+  login: { proof: nullable(hex(32)) },
+  /** Asks for a tunnel, under a number that this client chose; port 0 lets the server choose. */
+  forward: { tunnel: integer(1, 2 ** 31), protocol: oneOf('tcp'), port: integer(0, 65_535) },
+  /** Gives a tunnel back. The server answers with `closed`. */
+  close: { tunnel: integer(1, 2 ** 31) },
+  /** Turns a visitor away: its target can't be reached. */
+  reject: { tunnel: integer(1, 2 ** 31), id: uuid, code: text(64), message: text(MAX_SENTENCE) },
+  /** Answers the server's heartbeat. */
+  heartbeat: {},
+  /** First on a data stream: the visitor it is for. */
+  exchange: { id: uuid },
+}
+
+/** What a server sends, all of it on the control connection. */
+export const fromServer = {
+  /** Answers `hello`; `secret` tells whether a proof is asked for. */
+  challenge: { nonce: hex(32), secret: boolean },
+  /** Ends the login. The proof is null where no secret was asked for; times are in milliseconds. */
+  welcome: {
+    proof: nullable(hex(32)),
+    heartbeatTimeout: integer(1, 2 ** 31),
+    exchangeTimeout: integer(1, 2 ** 31),
+  },
+  /** Last before the server ends a connection. Keeps this shape in every version. */
+  refuse: { code: text(64), message: text(MAX_SENTENCE) },
+  /** Answers `forward`: the public address is open. Host is null where it is the host that the client dialled. */
+  forwarded: { tunnel: integer(1, 2 ** 31), host: nullable(text(255)), port: integer(1, 65_535) },
+  /** The tunnel is gone, or never came to be: answers `close` and `forward`, or comes unasked. */
+  closed: { tunnel: integer(1, 2 ** 31), code: text(64), message: text(MAX_SENTENCE) },
+  /** A visitor waits at this tunnel: open a data stream for it, or `reject` it. */
+  exchange: { tunnel: integer(1, 2 ** 31), id: uuid, address: text(255), port: integer(0, 65_535) },
+  /** Sent at an interval. */
+  heartbeat: {},
+}
+
+export type FromClient = MessageOf<typeof fromClient>
+export type FromServer = MessageOf<typeof fromServer>
+
+/** One message of a direction, by its type: `Message<typeof fromClient, 'hello'>`. */
+export type Message<S extends Shapes, T extends keyof S> = Extract<MessageOf<S>, { type: T }>
+
+/** A message's bytes. */
+export function encode(message: FromClient | FromServer): Buffer {
+  const json = JSON.stringify(message)
+  const length = Buffer.byteLength(json)
+  const bytes = Buffer.allocUnsafe(HEADER + length)
+  bytes.writeUInt32BE(length)
+  bytes.write(json, HEADER)
+  return bytes
+}
+
+/** The length in a message's header, or a `protocol-violation` before anything of that length is allocated. */
+export function decodeLength(header: Buffer): number {
+  const length = header.readUInt32BE()
+  if (length >= 2 && length <= MAX_MESSAGE) return length
+  throw violation(
+    `announced a message of ${length} bytes, where 2 to ${MAX_MESSAGE} are allowed; does something else listen there?`,
+  )
+}
+
+/**
+ * The message in these bytes, with the fields of its shape alone, or a `protocol-violation`.
+ * Fields are copied one by one under names that we chose, so that no name the peer chose is ever set.
+ */
+export function decode<S extends Shapes>(json: Buffer, shapes: S): MessageOf<S> {
+  const value = parse(json)
+  const type = value.type
+  if (typeof type !== 'string' || !Object.hasOwn(shapes, type)) {
+    throw violation(`sent a message of unknown type ${quote(type)}`)
+  }
+  const message: Record<string, unknown> = { type }
+  for (const [field, check] of Object.entries(shapes[type] as Shape)) {
+    if (!check(value[field])) throw violation(`sent ${type} with ${field} ${quote(value[field])}`)
+    message[field] = value[field]
+  }
+  return message as MessageOf<S>
+}
+
+/** An error's fields in a message. */
+export function errorFields(error: TunnelError): { code: string; message: string } {
+  const { code, message } = error
+  return { code, message: message.length > MAX_SENTENCE ? `${message.slice(0, MAX_SENTENCE - 1)}…` : message }
+}
+
+/** What a peer may never do; the connection ends with this. */
+export function violation(deed: string): TunnelError {
+  return new TunnelError('protocol-violation', `the peer ${deed}`)
+}
+
+function parse(json: Buffer): Record<string, unknown> {
+  try {
+    const value: unknown = JSON.parse(json.toString())
+    if (typeof value === 'object' && value !== null) return value as Record<string, unknown>
+  } catch {
+    // Told below, without quoting what may be anything.
+  }
+  throw violation('sent a message that is not a JSON object')
+}
+
+/** What the peer sent, short enough for a sentence. */
+function quote(value: unknown): string {
+  return value === undefined ? 'missing' : (JSON.stringify(value)?.slice(0, 80) ?? typeof value)
+}
+
+type Check<T> = (value: unknown) => value is T
+type Shape = Record<string, Check<unknown>>
+type Shapes = Record<string, Shape>
+type Fields<S> = { [F in keyof S]: S[F] extends Check<infer T> ? T : never }
+type MessageOf<S extends Shapes> = { [T in keyof S]: { type: T } & Fields<S[T]> }[keyof S]
+
+function integer(min: number, max: number): Check<number> {
+  return (value): value is number => Number.isInteger(value) && Number(value) >= min && Number(value) <= max
+}
+
+function text(max: number): Check<string> {
+  return (value): value is string => typeof value === 'string' && value.length <= max
+}
+
+function hex(bytes: number): Check<string> {
+  const pattern = new RegExp(`^[0-9a-f]{${bytes * 2}}$`)
+  return (value): value is string => typeof value === 'string' && pattern.test(value)
+}
+
+function oneOf<const T extends string>(...values: T[]): Check<T> {
+  return (value): value is T => values.includes(value as T)
+}
+
+function nullable<T>(check: Check<T>): Check<T | null> {
+  return (value): value is T | null => value === null || check(value)
+}
+
+function boolean(value: unknown): value is boolean {
+  return typeof value === 'boolean'
+}
+
+/** As `crypto.randomUUID` makes them (RFC 9562, version 4): 122 random bits. */
+function uuid(value: unknown): value is string {
+  return (
+    typeof value === 'string' &&
+    /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/.test(value)
+  )
+}

@@ -1,0 +1,112 @@
+import type { Duplex } from 'node:stream'
+import { TunnelError } from './errors.js'
+
+/** How long a relay lives on in silence once one side has finished sending, in milliseconds. */
+const HALF_CLOSE_TIMEOUT = 300_000
+
+/** How a relay went. */
+export interface RelayEnd {
+  /** Bytes from the first stream to the second, as handed on. */
+  bytesIn: number
+  /** Bytes from the second stream to the first. */
+  bytesOut: number
+  /** Why it was cut, where it did not simply finish. */
+  error?: Error
+}
+
+/**
+ * Copies both ways between two byte streams and owns them from now on. Each direction ends by itself: a FIN
+ * on one side becomes a FIN on the other while the reply goes on. A stream that can't keep up stops the one
+ * that feeds it. A stream that breaks resets the other. Resolves when both are closed, and never rejects.
+ *
+ * A pair of which one direction has ended is cut after `halfCloseTimeout` milliseconds of silence, because
+ * nothing else would end it where the peer never answers.
+ */
+export function relay(
+  first: Duplex,
+  second: Duplex,
+  halfCloseTimeout = HALF_CLOSE_TIMEOUT,
+): Promise<RelayEnd> {
+  return new Promise((resolve) => {
+    let error: Error | undefined
+    let silence: NodeJS.Timeout | undefined
+    let open = 2
+
+    const bytesIn = copy(first, second, onBytes, onEnd)
+    const bytesOut = copy(second, first, onBytes, onEnd)
+    whenClosed(first, () => onClosed(first, second))
+    whenClosed(second, () => onClosed(second, first))
+
+    function onBytes() {
+      silence?.refresh()
+    }
+
+    function onEnd() {
+      silence ??= setTimeout(silenceOnTimeout, halfCloseTimeout).unref()
+    }
+
+    function silenceOnTimeout() {
+      error ??= new TunnelError('timeout', `half-closed and silent for ${halfCloseTimeout} ms`)
+      reset(first)
+      reset(second)
+    }
+
+    function onClosed(closed: Duplex, other: Duplex) {
+      // Finished is: all was read from it, and all that was written to it has left.
+      const finished = closed.readableEnded && closed.writableFinished && !closed.errored
+      if (!finished) {
+        error ??= closed.errored ?? new TunnelError('closed', 'the connection was cut')
+        reset(other)
+      }
+      open--
+      if (open > 0) return
+      clearTimeout(silence)
+      resolve({ bytesIn: bytesIn(), bytesOut: bytesOut(), ...(error && { error }) })
+    }
+  })
+}
+
+/** One direction. Gives back a function that tells the bytes so far. */
+function copy(source: Duplex, sink: Duplex, onBytes: () => void, onEnd: () => void): () => number {
+  let bytes = 0
+  source.on('data', sourceOnData)
+  // A FIN behind nothing may have been seen already, while the stream waited to be joined.
+  if (source.readableEnded) sourceOnEnd()
+  else source.on('end', sourceOnEnd)
+  sink.on('drain', sinkOnDrain)
+  source.resume()
+
+  function sourceOnData(chunk: Buffer) {
+    bytes += chunk.length
+    onBytes()
+    if (!sink.write(chunk)) source.pause()
+  }
+
+  function sinkOnDrain() {
+    source.resume()
+  }
+
+  function sourceOnEnd() {
+    sink.end()
+    onEnd()
+  }
+
+  return () => bytes
+}
+
+function whenClosed(stream: Duplex, onClose: () => void): void {
+  if (stream.closed) onClose()
+  else stream.once('close', onClose)
+}
+
+/** Cuts a stream so that its peer can't take it for finished: by a reset where it has one. */
+export function reset(stream: Duplex): void {
+  if (stream.destroyed) return
+  try {
+    if ('resetAndDestroy' in stream && typeof stream.resetAndDestroy === 'function') stream.resetAndDestroy()
+    else stream.destroy()
+  } catch {
+    // Only TCP sockets have a reset: on a pipe or a unix socket the call throws.
+    stream.destroy()
+  }
+}

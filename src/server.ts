@@ -1,0 +1,303 @@
+import type net from 'node:net'
+import type { Duplex } from 'node:stream'
+import { formatAddress, isAnyAddress, isLoopback } from './address.js'
+import { admit } from './auth.js'
+import { type ServerChannel, serverChannel } from './channel.js'
+import {
+  type CloseOptions,
+  type Connection,
+  Connections,
+  type Rejection,
+  type Visitor,
+} from './connection.js'
+import { type WaitOptions, withDeadline } from './deadline.js'
+import { Emitter, type Listenable } from './emitter.js'
+import { TunnelError, toTunnelError } from './errors.js'
+import { checkHost, checkInteger, checkPort, checkSecret, checkTimeout, invalidOption } from './options.js'
+import { parsePorts } from './ports.js'
+import { errorFields, type FromClient, violation } from './protocol.js'
+import { reset } from './relay.js'
+import type { Exchanges, TunnelInfo } from './server-tunnel.js'
+import { Session } from './session.js'
+import { closeListener, listen, peerOf, portOf } from './tcp.js'
+
+/** Options of {@link createServer}. */
+export interface ServerOptions extends WaitOptions {
+  /** Address to listen on, for clients and for visitors alike. Default `'127.0.0.1'`. */
+  host?: string
+  /** Port for clients. Default 0: any. */
+  port?: number
+  /** The host that goes into public addresses. Default: `host`, or where that is all addresses, the one that the client dialled. */
+  publicHost?: string
+  /** Ports that clients may ask for, such as `'20000-20100'`. Default: from 1024 up, and any where they ask for none. */
+  ports?: string | number
+  /** What clients must hold, 8 characters or more. Default: none, which only a loopback address allows. */
+  secret?: string
+  /** Listens on an address that others can reach although there is no secret. Default false. */
+  insecure?: boolean
+  /** Milliseconds for a new connection to say what it is and to log in. Default 5,000. */
+  handshakeTimeout?: number
+  /** Milliseconds that a visitor waits for its data stream. Default 10,000. */
+  exchangeTimeout?: number
+  /** Milliseconds between heartbeats. Default 5,000. */
+  heartbeatInterval?: number
+  /** Milliseconds without a sign of life after which a client, or for it the server, counts as gone. Default 15,000. */
+  heartbeatTimeout?: number
+  limits?: ServerLimits
+  /** Lets the process end while the server is open. Default false. */
+  unref?: boolean
+  /** Milliseconds until the server listens. Default 10,000. */
+  timeout?: number
+}
+
+/** How much a server takes on. */
+export interface ServerLimits {
+  /** Connections that have not said yet what they are. Default 4,096. */
+  newcomers?: number
+  /** Tunnels of one client. Default 256. */
+  tunnels?: number
+  /** Visitors of one tunnel that wait for their data stream. Default 2,048. */
+  waiting?: number
+}
+
+/** The events of a {@link Server} and what their listeners are called with. */
+export interface ServerEvents {
+  /** A client opened a tunnel. */
+  tunnel: [tunnel: TunnelInfo]
+  /** A visitor was joined to its data stream. */
+  connection: [connection: Connection, tunnel: TunnelInfo]
+  /** A visitor was turned away. */
+  reject: [rejection: Rejection, tunnel: TunnelInfo]
+  /** A client was refused, or broke the protocol later. */
+  refuse: [refusal: Refusal]
+  /** The server is closed. */
+  close: []
+}
+
+/** A client that was refused, as events show it. */
+export interface Refusal {
+  readonly client: Visitor
+  readonly error: TunnelError
+}
+
+/** The public side of tunnels. */
+export interface Server extends Listenable<ServerEvents>, AsyncDisposable {
+  /** Address that it listens on. */
+  readonly host: string
+  readonly port: number
+  /** Where clients connect, without the secret: `pipe://127.0.0.1:8910`. */
+  readonly address: string
+  readonly secret: string | undefined
+  /** The tunnels that are open now. */
+  readonly tunnels: readonly TunnelInfo[]
+  /** Closes all tunnels and resolves when every socket is closed. Every call gives the same promise. */
+  close(options?: CloseOptions): Promise<void>
+}
+
+/**
+ * Starts a tunnel server; resolves when it listens. Rejects with `invalid-option`, `insecure-address`,
+ * `port-taken`, `address-unavailable`, `timeout` or `aborted`.
+ */
+export async function createServer(options: ServerOptions = {}): Promise<Server> {
+  const settings = readOptions(options)
+  const { host, port, unref, timeout, signal } = settings
+  return withDeadline(
+    `listening on ${formatAddress({ host, port })}`,
+    { timeout, signal },
+    async (aborted) => {
+      const listener = await listen({ host, port }, { unref }, (socket) => server.accept(socket))
+      // No client is accepted before the event loop turns, and by then the server is there.
+      const server = new TunnelServer(listener, settings)
+      if (aborted.aborted) await server.close()
+      aborted.throwIfAborted()
+      return server
+    },
+  )
+}
+
+type Settings = ReturnType<typeof readOptions>
+
+class TunnelServer extends Emitter<ServerEvents> implements Server {
+  readonly host: string
+  readonly port: number
+  readonly address: string
+  readonly #listener: net.Server
+  readonly #settings: Settings
+  readonly #newcomers = new Set<ServerChannel>()
+  readonly #sessions = new Set<Session>()
+  readonly #tunnels = new Set<TunnelInfo>()
+  readonly #exchanges: Exchanges = new Map()
+  /** Joined visitors, of tunnels open and closed. */
+  readonly #connections = new Connections()
+
+  constructor(listener: net.Server, settings: Settings) {
+    super()
+    this.host = settings.host
+    this.port = portOf(listener)
+    this.address = `pipe://${formatAddress(this)}`
+    this.#listener = listener
+    this.#settings = settings
+  }
+
+  get secret(): string | undefined {
+    return this.#settings.secret
+  }
+
+  get tunnels(): readonly TunnelInfo[] {
+    return [...this.#tunnels]
+  }
+
+  close(options: CloseOptions = {}): Promise<void> {
+    return this.#connections.close(options, (grace) => this.#shut(grace))
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close()
+  }
+
+  /** Takes a new connection, whose first message tells what it is. */
+  async accept(socket: net.Socket): Promise<void> {
+    const client = peerOf(socket)
+    const channel = serverChannel(socket)
+    try {
+      const first = await this.#greet(channel)
+      switch (first?.type) {
+        case 'hello':
+          return await this.#serve(channel, client)
+        case 'exchange':
+          return this.#join(first.id, channel.release())
+        case undefined:
+          // Somebody looked whether the port is open.
+          return channel.finish()
+        default:
+          throw violation(`began with ${first?.type}`)
+      }
+    } catch (caught) {
+      const error = toTunnelError(caught, 'connection-lost', 'the connection broke')
+      channel.send({ type: 'refuse', ...errorFields(error) })
+      channel.finish()
+      this.emit('refuse', { client, error })
+    }
+  }
+
+  /** The first message of a connection, after the login where it is `hello`. */
+  async #greet(channel: ServerChannel): Promise<FromClient | undefined> {
+    const { secret, handshakeTimeout, exchangeTimeout, heartbeatTimeout, newcomers } = this.#settings
+    if (this.#newcomers.size >= newcomers) {
+      throw new TunnelError('limit-reached', `${newcomers} connections are logging in already: try again`)
+    }
+    this.#newcomers.add(channel)
+    const timer = setTimeout(() => {
+      channel.interrupt(
+        new TunnelError('timeout', `the connection did not log in within ${handshakeTimeout} ms`),
+      )
+    }, handshakeTimeout).unref()
+    try {
+      const first = await channel.receive()
+      if (first?.type === 'hello') await admit(channel, first, secret, { exchangeTimeout, heartbeatTimeout })
+      return first
+    } finally {
+      clearTimeout(timer)
+      this.#newcomers.delete(channel)
+    }
+  }
+
+  /** Serves a client until it is gone. */
+  async #serve(channel: ServerChannel, client: Visitor): Promise<void> {
+    const session = new Session(channel, client, {
+      ...this.#settings,
+      exchanges: this.#exchanges,
+      onTunnel: (tunnel) => this.#addTunnel(tunnel),
+      onReject: (rejection, tunnel) => this.emit('reject', rejection, tunnel),
+      onConnection: (connection, tunnel, socket) => {
+        this.#connections.add(connection, socket)
+        this.emit('connection', connection, tunnel)
+      },
+    })
+    this.#sessions.add(session)
+    if (this.#connections.closing) session.close(serverClosed())
+    const error = await session.run()
+    this.#sessions.delete(session)
+    if (error) this.emit('refuse', { client, error })
+  }
+
+  #addTunnel(tunnel: TunnelInfo): void {
+    this.#tunnels.add(tunnel)
+    tunnel.closed.then(() => this.#tunnels.delete(tunnel))
+    this.emit('tunnel', tunnel)
+  }
+
+  /** A data stream for the visitor with this id. One that comes too late, or was never asked for, is reset. */
+  #join(id: string, dataStream: Duplex): void {
+    const join = this.#exchanges.get(id)
+    if (join) join(dataStream)
+    else reset(dataStream)
+  }
+
+  async #shut(grace: number): Promise<void> {
+    const listenerClosed = closeListener(this.#listener)
+    for (const channel of this.#newcomers) channel.interrupt(serverClosed())
+    for (const session of this.#sessions) session.close(serverClosed())
+    await this.#connections.finish(grace)
+    await listenerClosed
+    this.emit('close')
+  }
+}
+
+function serverClosed(): TunnelError {
+  return new TunnelError('server-closed', 'the server was closed')
+}
+
+/** Checks the options and fills in the defaults. */
+function readOptions(options: ServerOptions) {
+  const { host = '127.0.0.1', port = 0, publicHost, ports, secret, insecure = false, unref = false } = options
+  const { handshakeTimeout = 5_000, exchangeTimeout = 10_000, timeout = 10_000, signal } = options
+  const { heartbeatInterval = 5_000, heartbeatTimeout = 15_000 } = options
+  const { newcomers = 4_096, tunnels = 256, waiting = 2_048 } = options.limits ?? {}
+
+  checkHost('host', host)
+  checkPort('port', port)
+  if (publicHost !== undefined) checkHost('publicHost', publicHost)
+  checkSecret(secret)
+  for (const [name, value] of Object.entries({
+    handshakeTimeout,
+    exchangeTimeout,
+    heartbeatInterval,
+    heartbeatTimeout,
+  })) {
+    checkTimeout(name, value)
+  }
+  for (const [name, value] of Object.entries({ newcomers, tunnels, waiting })) {
+    checkInteger(`limits.${name}`, value, 1, 1_000_000)
+  }
+  if (heartbeatTimeout < 2 * heartbeatInterval) {
+    throw invalidOption(
+      'heartbeatTimeout',
+      `at least twice heartbeatInterval (${heartbeatInterval})`,
+      heartbeatTimeout,
+    )
+  }
+  if (secret === undefined && !insecure && !isLoopback(host)) {
+    throw new TunnelError(
+      'insecure-address',
+      `${host} can be reached by others, who could open tunnels: set a secret, or insecure: true where all who reach it are trusted`,
+    )
+  }
+  return {
+    host,
+    port,
+    publicHost: publicHost ?? (isAnyAddress(host) ? null : host),
+    ports: ports === undefined ? undefined : parsePorts(ports),
+    secret,
+    unref,
+    handshakeTimeout,
+    exchangeTimeout,
+    heartbeatInterval,
+    heartbeatTimeout,
+    newcomers,
+    maxTunnels: tunnels,
+    maxWaiting: waiting,
+    timeout,
+    signal,
+  }
+}

@@ -1,0 +1,32 @@
+/** What visitors of a public address do. */
+import { once } from 'node:events'
+import net from 'node:net'
+import { readAll } from './targets.js'
+
+/** A connected visitor. It is half-open on purpose: it hears the reply after its own FIN. */
+export async function visit({ host, port }: { host: string; port: number }): Promise<net.Socket> {
+  const socket = net.connect({ host, port, allowHalfOpen: true })
+  await once(socket, 'connect')
+  return socket.on('error', () => {})
+}
+
+/** Sends a request and a FIN, and gives back the whole reply. */
+export async function ask(
+  address: { host: string; port: number },
+  request: Buffer | string,
+): Promise<Buffer> {
+  const socket = await visit(address)
+  socket.end(request)
+  return readAll(socket)
+}
+
+/** How the peer ended the connection: `'end'` by FIN, `'reset'` by RST. */
+export async function ending(socket: net.Socket): Promise<'end' | 'reset'> {
+  socket.resume()
+  const [how] = await Promise.race([
+    once(socket, 'end').then(() => ['end'] as const),
+    new Promise<['reset']>((resolve) => socket.once('error', () => resolve(['reset']))),
+    new Promise<['reset']>((resolve) => socket.once('close', (hadError) => hadError && resolve(['reset']))),
+  ])
+  return how
+}

@@ -1,0 +1,24 @@
+import { defineConfig, type Options } from 'tsup'
+
+const shared: Options = { target: 'node20', platform: 'node', treeshake: true, sourcemap: false }
+
+export default defineConfig([
+  {
+    ...shared,
+    entry: { index: 'src/index.ts', vitest: 'fixtures/vitest.ts', cli: 'src/cli/main.ts' },
+    format: 'esm',
+    splitting: true,
+    clean: true,
+    dts: { entry: { index: 'src/index.ts', vitest: 'fixtures/vitest.ts' } },
+    // The fixtures import the package by its own name.
+    external: ['pipe-tunnel', 'vitest'],
+  },
+  {
+    ...shared,
+    entry: { index: 'src/index.ts' },
+    format: 'cjs',
+    dts: true,
+    // These are ES modules, which `require` can't load everywhere: jest's never can.
+    noExternal: ['p-event', 'p-timeout'],
+  },
+])
