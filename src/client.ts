@@ -37,7 +37,7 @@ type Entry =
  * rejects with, or with the signal's reason.
  */
 export async function connect(server: Endpoint, unref: boolean, aborted: AbortSignal): Promise<Client> {
-  const socket = dial(server, { unref })
+  const socket = dial(server, unref)
   const channel = clientChannel(socket)
   const forget = whenAborted(aborted, (reason) => socket.destroy(reason))
   const address = formatAddress(server)

@@ -1,7 +1,6 @@
 /** The public names, one by one. */
 export type { CloseOptions, Connection, ConnectionEnd, Rejection, Visitor } from './connection.js'
 export type { WaitOptions } from './deadline.js'
-export type { Listenable } from './emitter.js'
 export type { Endpoint } from './endpoint.js'
 export { TunnelError, type TunnelErrorCode } from './errors.js'
 export { openTunnel, type TunnelOptions } from './open-tunnel.js'

@@ -95,6 +95,8 @@ function copy(source: Duplex, sink: Duplex, onBytes: () => void, onEnd: () => vo
 }
 
 function whenClosed(stream: Duplex, onClose: () => void): void {
+  // An error is not lost: `close` always follows, and finds it in `errored`.
+  stream.on('error', () => {})
   if (stream.closed) onClose()
   else stream.once('close', onClose)
 }

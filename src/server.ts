@@ -1,3 +1,4 @@
+import type { EventEmitter } from 'node:events'
 import type net from 'node:net'
 import type { Duplex } from 'node:stream'
 import { formatAddress, isAnyAddress, isLoopback } from './address.js'
@@ -11,7 +12,7 @@ import {
   type Visitor,
 } from './connection.js'
 import { type WaitOptions, withDeadline } from './deadline.js'
-import { Emitter, type Listenable } from './emitter.js'
+import { Emitter } from './emitter.js'
 import { TunnelError, toTunnelError } from './errors.js'
 import { checkHost, checkInteger, checkPort, checkSecret, checkTimeout, invalidOption } from './options.js'
 import { parsePorts } from './ports.js'
@@ -68,20 +69,20 @@ export interface ServerEvents {
   connection: [connection: Connection, tunnel: TunnelInfo]
   /** A visitor was turned away. */
   reject: [rejection: Rejection, tunnel: TunnelInfo]
-  /** A client was refused, or broke the protocol later. */
+  /** A client was refused, or its control connection broke. */
   refuse: [refusal: Refusal]
   /** The server is closed. */
   close: []
 }
 
-/** A client that was refused, as events show it. */
+/** A client that was refused or lost, as events show it. */
 export interface Refusal {
   readonly client: Visitor
   readonly error: TunnelError
 }
 
 /** The public side of tunnels. */
-export interface Server extends Listenable<ServerEvents>, AsyncDisposable {
+export interface Server extends EventEmitter<ServerEvents>, AsyncDisposable {
   /** Address that it listens on. */
   readonly host: string
   readonly port: number
@@ -105,11 +106,9 @@ export async function createServer(options: ServerOptions = {}): Promise<Server>
     `listening on ${formatAddress({ host, port })}`,
     { timeout, signal },
     async (aborted) => {
-      const listener = await listen({ host, port }, { unref }, (socket) => server.accept(socket))
+      const listener = await listen({ host, port, unref, aborted }, (socket) => server.accept(socket))
       // No client is accepted before the event loop turns, and by then the server is there.
       const server = new TunnelServer(listener, settings)
-      if (aborted.aborted) await server.close()
-      aborted.throwIfAborted()
       return server
     },
   )
@@ -176,7 +175,7 @@ class TunnelServer extends Emitter<ServerEvents> implements Server {
       const error = toTunnelError(caught, 'connection-lost', 'the connection broke')
       channel.send({ type: 'refuse', ...errorFields(error) })
       channel.finish()
-      this.emit('refuse', { client, error })
+      this.tell('refuse', { client, error })
     }
   }
 
@@ -208,23 +207,23 @@ class TunnelServer extends Emitter<ServerEvents> implements Server {
       ...this.#settings,
       exchanges: this.#exchanges,
       onTunnel: (tunnel) => this.#addTunnel(tunnel),
-      onReject: (rejection, tunnel) => this.emit('reject', rejection, tunnel),
+      onReject: (rejection, tunnel) => this.tell('reject', rejection, tunnel),
       onConnection: (connection, tunnel, socket) => {
         this.#connections.add(connection, socket)
-        this.emit('connection', connection, tunnel)
+        this.tell('connection', connection, tunnel)
       },
     })
     this.#sessions.add(session)
     if (this.#connections.closing) session.close(serverClosed())
     const error = await session.run()
     this.#sessions.delete(session)
-    if (error) this.emit('refuse', { client, error })
+    if (error && !this.#connections.closing) this.tell('refuse', { client, error })
   }
 
   #addTunnel(tunnel: TunnelInfo): void {
     this.#tunnels.add(tunnel)
     tunnel.closed.then(() => this.#tunnels.delete(tunnel))
-    this.emit('tunnel', tunnel)
+    this.tell('tunnel', tunnel)
   }
 
   /** A data stream for the visitor with this id. One that comes too late, or was never asked for, is reset. */
@@ -240,7 +239,7 @@ class TunnelServer extends Emitter<ServerEvents> implements Server {
     for (const session of this.#sessions) session.close(serverClosed())
     await this.#connections.finish(grace)
     await listenerClosed
-    this.emit('close')
+    this.tell('close')
   }
 }
 

@@ -113,7 +113,7 @@ export class Session {
     }
     // No visitor is accepted before the event loop turns, and by then the tunnel is there.
     const listener = await openPort(ports, asked, (port) =>
-      listen({ host, port }, { unref }, (socket) => tunnel.welcome(socket)),
+      listen({ host, port, unref }, (socket) => tunnel.welcome(socket)),
     )
     const tunnel: ServerTunnel = new ServerTunnel(listener, {
       ...this.#options,

@@ -12,45 +12,49 @@ const ATTEMPT_TIMEOUT = 3_000
 /** Connections that may wait in the kernel to be accepted; it takes less where its own limit is lower. */
 const BACKLOG = 4_096
 
-/** Whether a socket lets the process end while it is open. */
-export interface SocketOptions {
-  unref: boolean
-}
-
 const socketOptions = {
   // A FIN ends one direction only: whoever answers after it must be heard.
   allowHalfOpen: true,
   noDelay: true,
 }
 
+export interface ListenOptions extends Address {
+  /** Lets the process end while the listener or a socket of it is open. */
+  unref: boolean
+  /** Gives up. */
+  aborted?: AbortSignal
+}
+
 /**
  * Listens, and resolves when it does. An accepted socket is not read from until its owner does.
- * Rejects with `port-taken` or `address-unavailable`.
+ * Rejects with `port-taken`, `address-unavailable`, or the signal's reason.
  */
 export async function listen(
-  { host, port }: Address,
-  { unref }: SocketOptions,
+  options: ListenOptions,
   onConnection: (socket: net.Socket) => void,
 ): Promise<net.Server> {
+  const { host, port, unref, aborted } = options
   const listener = net.createServer({ ...socketOptions, pauseOnConnect: true }, (socket) => {
     socket.on('error', socketOnError)
     if (unref) socket.unref()
     onConnection(socket)
   })
   listener.listen({ host, port, backlog: BACKLOG })
+  if (unref) listener.unref()
   try {
-    await pEvent(listener, 'listening')
+    await pEvent(listener, 'listening', { signal: aborted })
   } catch (error) {
-    throw listenError(error, { host, port })
+    // It may still be looking a name up, and would listen once that is done.
+    listener.on('listening', () => listener.close()).on('error', () => {})
+    throw aborted?.aborted ? aborted.reason : listenError(error, options)
   }
   // Later errors concern one connection that could not be accepted; the others go on.
   listener.on('error', () => {})
-  if (unref) listener.unref()
   return listener
 }
 
 /** A socket that connects; {@link connected} tells when. `localhost` tries both loopback families. */
-export function dial({ host, port }: Address, { unref }: SocketOptions): net.Socket {
+export function dial({ host, port }: Address, unref: boolean): net.Socket {
   const socket = net.connect({
     ...socketOptions,
     host,

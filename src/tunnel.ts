@@ -1,3 +1,4 @@
+import type { EventEmitter } from 'node:events'
 import type net from 'node:net'
 import { type Address, formatAddress } from './address.js'
 import {
@@ -7,7 +8,7 @@ import {
   joinConnection,
   type Rejection,
 } from './connection.js'
-import { Emitter, type Listenable } from './emitter.js'
+import { Emitter } from './emitter.js'
 import { TunnelError, type TunnelErrorCode, toTunnelError } from './errors.js'
 import { encode, type FromClient, type fromServer, type Message } from './protocol.js'
 import type { ParsedTarget } from './target.js'
@@ -22,7 +23,7 @@ export interface TunnelEvents {
 }
 
 /** One public address bound to one target, while open. */
-export interface Tunnel extends Listenable<TunnelEvents>, AsyncDisposable {
+export interface Tunnel extends EventEmitter<TunnelEvents>, AsyncDisposable {
   /** Public address, with the scheme of the target: `http://127.0.0.1:41234`. */
   readonly url: string
   /** Host of the public address. */
@@ -75,6 +76,7 @@ export class ClientTunnel extends Emitter<TunnelEvents> implements Tunnel {
   readonly #dialling = new Set<net.Socket>()
   readonly #connections = new Connections()
   #resolveClosed: (error: TunnelError | undefined) => void = () => {}
+  #released: Promise<void> | undefined
 
   constructor(options: ClientTunnelOptions) {
     super()
@@ -107,7 +109,7 @@ export class ClientTunnel extends Emitter<TunnelEvents> implements Tunnel {
    */
   lose(error: TunnelError): void {
     this.#resolveClosed(error)
-    this.#options.release()
+    this.#release()
   }
 
   /** Answers the server's exchange: dials the target, then the server, and joins the two. Never rejects. */
@@ -132,12 +134,12 @@ export class ClientTunnel extends Emitter<TunnelEvents> implements Tunnel {
       toServer.write(encode(opening))
       const connection = joinConnection(id, visitor, toServer, toTarget)
       this.#connections.add(connection, toTarget)
-      this.emit('connection', connection)
+      this.tell('connection', connection)
     } catch (caught) {
       for (const socket of sockets) socket.destroy()
       const rejection = { id, visitor, error: toTunnelError(caught, 'closed', 'the exchange failed') }
       this.#options.onReject(rejection)
-      this.emit('reject', rejection)
+      this.tell('reject', rejection)
     } finally {
       for (const socket of sockets) this.#dialling.delete(socket)
     }
@@ -151,7 +153,7 @@ export class ClientTunnel extends Emitter<TunnelEvents> implements Tunnel {
     failure: string,
   ): Promise<net.Socket> {
     const { exchangeTimeout, unref } = this.#options
-    const socket = dial(address, { unref })
+    const socket = dial(address, unref)
     sockets.push(socket)
     this.#dialling.add(socket)
     try {
@@ -163,11 +165,16 @@ export class ClientTunnel extends Emitter<TunnelEvents> implements Tunnel {
     return socket
   }
 
+  #release(): Promise<void> {
+    this.#released ??= this.#options.release()
+    return this.#released
+  }
+
   async #shut(grace: number): Promise<void> {
     await this.#options.giveBack()
     for (const socket of this.#dialling) socket.destroy()
     await this.#connections.finish(grace)
-    await this.#options.release()
+    await this.#release()
     this.#resolveClosed(undefined)
   }
 }

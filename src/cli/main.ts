@@ -12,6 +12,9 @@ const secret = new Option(
 ).conflicts('secretFile')
 const secretFile = new Option('--secret-file <path>', 'file with the secret (else PIPE_SECRET)')
 
+/** What is no number stays a text, so that the complaint can quote it. */
+const wholeNumber = (text: string) => (/^\d+$/.test(text) ? Number(text) : text)
+
 const program = new Command('pipe')
   .description('Makes a local service reachable through a tunnel.')
   .version(version)
@@ -26,7 +29,7 @@ program
     'what to expose: 3000, host:3000, or 8080:host:3000 to ask for the public port 8080',
   )
   .option('--to <server>', 'server to go through, host:port (else PIPE_SERVER, else one in this process)')
-  .option('--port <number>', 'public port, where there is one target', Number)
+  .option('--port <number>', 'public port, where there is one target', wholeNumber)
   .addOption(secret)
   .addOption(secretFile)
   .addOption(new Option('--json', 'one JSON object a line on stdout').conflicts('quiet'))
@@ -37,7 +40,7 @@ program
   .command('server')
   .description('run a server for tunnels of other machines')
   .option('--host <address>', 'address to listen on, for clients and visitors', '127.0.0.1')
-  .option('--port <number>', 'port for clients', Number, DEFAULT_PORT)
+  .option('--port <number>', 'port for clients', wholeNumber, DEFAULT_PORT)
   .option('--ports <range>', 'ports that clients may ask for, such as 20000-20100')
   .option('--public-host <host>', 'host that goes into public URLs')
   .addOption(secret)
