@@ -1,34 +1,349 @@
+import { once } from 'node:events'
+import getPort from 'get-port'
 import { pEvent } from 'p-event'
-import { type Connection, createServer, openTunnel } from 'pipe-tunnel'
-import { expect, test } from 'vitest'
-import { answerAtEndTarget, echoTarget, httpTarget } from './helpers/targets.js'
-import { ask } from './helpers/visitor.js'
+import { type Connection, createServer, openTunnel, type Rejection } from 'pipe-tunnel'
+import { describe, expect, test, vi } from 'vitest'
+import { answerAtEndTarget, echoTarget, httpTarget, silentTarget, tcpTarget } from './helpers/targets.js'
+import { ask, ending, visit } from './helpers/visitor.js'
 
-test('a local web server is reachable through a tunnel with a server of its own', async () => {
-  await using target = await httpTarget((request, response) => response.end(`hello ${request.url}`))
-  await using tunnel = await openTunnel(target.port)
+const secret = 'correct horse battery staple'
 
-  const response = await fetch(`${tunnel.url}/there`)
+describe('a tunnel', () => {
+  test('makes a local web server reachable, with a server of its own', async () => {
+    await using target = await httpTarget((request, response) => response.end(`hello ${request.url}`))
+    await using tunnel = await openTunnel(target.port)
 
-  expect(await response.text()).toBe('hello /there')
+    const response = await fetch(`${tunnel.url}/there`)
+
+    expect(await response.text()).toBe('hello /there')
+    expect(tunnel.url).toBe(`http://${tunnel.host}:${tunnel.port}`)
+  })
+
+  test('hears a target in full that answers after the visitor has finished sending', async () => {
+    await using target = await answerAtEndTarget((request) => Buffer.alloc(5_000_000, request))
+    await using server = await createServer()
+    await using tunnel = await openTunnel(target.port, { server })
+
+    expect((await ask(tunnel, 'x')).equals(Buffer.alloc(5_000_000, 'x'))).toBe(true)
+  })
+
+  test('passes the first bytes of a target that speaks first', async () => {
+    await using target = await httpTarget(() => {})
+    target.server.removeAllListeners('connection')
+    target.server.on('connection', (socket) => socket.end('220 ready'))
+    await using tunnel = await openTunnel(target.port)
+
+    expect((await ask(tunnel, '')).toString()).toBe('220 ready')
+  })
+
+  test('tells of a connection with its visitor, and of its end with bytes and duration', async () => {
+    await using target = await echoTarget()
+    await using server = await createServer()
+    await using tunnel = await openTunnel(target.address, { server })
+    const atClient = pEvent<'connection', Connection>(tunnel, 'connection')
+    const atServer = pEvent<'connection', Connection>(server, 'connection')
+
+    const visitor = await visit(tunnel)
+    visitor.end('ping')
+    await once(visitor.resume(), 'close')
+
+    const connection = await atClient
+    expect(connection.visitor).toEqual({
+      address: '127.0.0.1',
+      port: visitor.localPort ?? expect.any(Number),
+    })
+    expect(await connection.closed).toEqual({ bytesIn: 4, bytesOut: 4, duration: expect.any(Number) })
+    expect(await atServer).toMatchObject({ id: connection.id, visitor: connection.visitor })
+    expect(await (await atServer).closed).toMatchObject({ bytesIn: 4, bytesOut: 4 })
+    await vi.waitFor(() => expect(tunnel.connections).toBe(0))
+  })
+
+  test('turns visitors away at once while its target is down, and serves them when it is up', async () => {
+    const port = await getPort({ host: '127.0.0.1' })
+    await using tunnel = await openTunnel(port)
+    const rejected = pEvent<'reject', Rejection>(tunnel, 'reject')
+
+    expect(await ending(await visit(tunnel))).toBe('reset')
+    const { error } = await rejected
+    expect(error.code).toBe('target-unreachable')
+    expect(error.message).toContain(`localhost:${port}`)
+    expect(error.message).toContain('ECONNREFUSED')
+
+    await using target = await echoTarget()
+    target.server.close()
+    await once(target.server, 'close')
+    target.server.listen(port, '127.0.0.1')
+    await once(target.server, 'listening')
+    expect((await ask(tunnel, 'up')).toString()).toBe('up')
+  })
+
+  test('reaches a target of localhost on either loopback family', async ({ skip }) => {
+    await using target = await echoTarget()
+    target.server.close()
+    await once(target.server, 'close')
+    target.server.listen(target.port, '::1')
+    await Promise.race([once(target.server, 'listening'), once(target.server, 'error')])
+    skip(!target.server.listening, 'this machine has no IPv6 loopback')
+    await using tunnel = await openTunnel(`localhost:${target.port}`)
+
+    expect((await ask(tunnel, 'six')).toString()).toBe('six')
+  })
+
+  test.each([
+    ['3000', 'http', 'localhost:3000'],
+    [3000, 'http', 'localhost:3000'],
+    [':3000', 'http', 'localhost:3000'],
+    ['example.test:80', 'http', 'example.test:80'],
+    ['http://example.test', 'http', 'example.test:80'],
+    ['https://example.test/', 'https', 'example.test:443'],
+    ['tcp://[::1]:5432', 'tcp', '[::1]:5432'],
+    ['my_service:80', 'http', 'my_service:80'],
+  ])('to the target %s has a URL of scheme %s', async (target, scheme, name) => {
+    await using tunnel = await openTunnel(target)
+
+    expect(tunnel.url).toBe(`${scheme}://127.0.0.1:${tunnel.port}`)
+    expect(tunnel.target).toBe(name)
+  })
+
+  test.each([
+    '',
+    'localhost',
+    'localhost:0',
+    'localhost:65536',
+    'ftp://x:21',
+    'tcp://x',
+    'x:1/path',
+    'a b:1',
+    '-1',
+    'me@x:1',
+    1.5,
+    -1,
+  ])('refuses the target %j with a sentence that quotes it', async (target) => {
+    const opening = openTunnel(target)
+    await expect(opening).rejects.toMatchObject({ name: 'TunnelError', code: 'invalid-option' })
+    await expect(opening).rejects.toThrow(
+      `not ${typeof target === 'string' ? JSON.stringify(target) : target}`,
+    )
+  })
 })
 
-test('a connection is told with its visitor, and its end with bytes and duration', async () => {
-  await using target = await echoTarget()
-  await using tunnel = await openTunnel(target.address)
-  const connected = pEvent<'connection', Connection>(tunnel, 'connection')
+describe('a tunnel closes', () => {
+  test('once, for everybody who asks', async () => {
+    const tunnel = await openTunnel(3000)
+    expect(tunnel.close()).toBe(tunnel.close())
+    await tunnel.close()
+    expect(await tunnel.closed).toBeUndefined()
+    await tunnel.close()
+  })
 
-  expect(await ask(tunnel, 'ping')).toEqual(Buffer.from('ping'))
+  test('and its port is free at once for the next', async () => {
+    await using server = await createServer()
+    await using target = await echoTarget()
+    const first = await openTunnel(1, { server })
+    await first.close()
+    for (let round = 0; round < 20; round++) {
+      await using next = await openTunnel(target.port, { server, port: first.port })
+      expect((await ask(next, 'mine')).toString()).toBe('mine')
+    }
+  })
 
-  const { visitor, closed } = await connected
-  expect(visitor).toEqual({ address: '127.0.0.1', port: expect.any(Number) })
-  expect(await closed).toEqual({ bytesIn: 4, bytesOut: 4, duration: expect.any(Number) })
+  test('by cutting who is inside, so that they do not take it for the end', async () => {
+    await using target = await echoTarget()
+    const tunnel = await openTunnel(target.port)
+    const visitor = await visit(tunnel)
+    visitor.write('half of a')
+    await once(visitor, 'data')
+
+    const end = ending(visitor)
+    await tunnel.close()
+
+    expect(await end).toBe('reset')
+    await vi.waitFor(() => expect(target.sockets.size).toBe(0))
+  })
+
+  test('with grace: nobody comes in any more, and who is inside finishes', async () => {
+    await using target = await echoTarget()
+    await using server = await createServer()
+    const tunnel = await openTunnel(target.port, { server })
+    const visitor = await visit(tunnel)
+    visitor.write('before, ')
+    await once(visitor, 'data')
+
+    const closed = tunnel.close({ grace: 30_000 })
+    await vi.waitFor(() => expect(server.tunnels).toHaveLength(0))
+    await expect(visit(tunnel)).rejects.toMatchObject({ code: 'ECONNREFUSED' })
+    const rest: Buffer[] = []
+    visitor.on('data', (chunk) => rest.push(chunk))
+    visitor.end('after')
+    await once(visitor, 'end')
+
+    expect(Buffer.concat(rest).toString()).toBe('after')
+    await closed
+  })
+
+  test('after its grace at the latest', async () => {
+    await using target = await silentTarget()
+    const tunnel = await openTunnel(target.port)
+    const visitor = await visit(tunnel)
+    await pEvent(tunnel, 'connection')
+
+    const end = ending(visitor)
+    await tunnel.close({ grace: 50 })
+
+    expect(await end).toBe('reset')
+  })
+
+  test('at once when it is asked again without grace', async () => {
+    await using target = await silentTarget()
+    const tunnel = await openTunnel(target.port)
+    const end = ending(await visit(tunnel))
+    await pEvent(tunnel, 'connection')
+
+    const closed = tunnel.close({ grace: 2 ** 31 - 1 })
+    expect(tunnel.close()).toBe(closed)
+
+    await closed
+    expect(await end).toBe('reset')
+  })
+
+  test('and rejects a grace that is no number of milliseconds', async () => {
+    await using tunnel = await openTunnel(3000)
+    await expect(tunnel.close({ grace: Number.NaN })).rejects.toMatchObject({ code: 'invalid-option' })
+    await expect(tunnel.close({ grace: -1 })).rejects.toThrow('-1')
+  })
+
+  test('with the reason when the server closes', async () => {
+    const server = await createServer()
+    await using tunnel = await openTunnel(3000, { server })
+    await server.close()
+
+    expect(await tunnel.closed).toMatchObject({ name: 'TunnelError', code: 'server-closed' })
+  })
+
+  test('while visitors come in, and every one of them is served or told', async () => {
+    await using target = await echoTarget()
+    const tunnel = await openTunnel(target.port)
+    const visitors = Promise.allSettled(
+      Array.from({ length: 50 }, async () => {
+        const visitor = await visit(tunnel)
+        visitor.end('hello')
+        return ending(visitor)
+      }),
+    )
+    await pEvent(tunnel, 'connection')
+    await tunnel.close()
+
+    for (const outcome of await visitors) {
+      if (outcome.status === 'fulfilled') expect(['end', 'reset']).toContain(outcome.value)
+      else expect(outcome.reason).toMatchObject({ code: expect.stringMatching(/ECONNREFUSED|ECONNRESET/) })
+    }
+  })
 })
 
-test('a target that answers after the visitor has finished sending is heard in full', async () => {
-  await using target = await answerAtEndTarget((request) => Buffer.alloc(5_000_000, request))
-  await using server = await createServer()
-  await using tunnel = await openTunnel(target.port, { server })
+describe('a tunnel opens', () => {
+  test('through a server given as an object, with its secret', async () => {
+    await using target = await echoTarget()
+    await using server = await createServer({ secret })
+    await using tunnel = await openTunnel(target.port, { server })
 
-  expect((await ask(tunnel, 'x')).equals(Buffer.alloc(5_000_000, 'x'))).toBe(true)
+    expect((await ask(tunnel, 'hi')).toString()).toBe('hi')
+  })
+
+  test('through a server given as an address', async () => {
+    await using target = await echoTarget()
+    await using server = await createServer({ secret })
+    const encoded = encodeURIComponent(secret)
+    for (const address of [
+      `127.0.0.1:${server.port}`,
+      `localhost:${server.port}`,
+      server.address,
+      `${server.port}`,
+    ]) {
+      await using tunnel = await openTunnel(target.port, { server: address, secret })
+      expect((await ask(tunnel, 'hi')).toString()).toBe('hi')
+    }
+    await using tunnel = await openTunnel(target.port, {
+      server: `pipe://${encoded}@localhost:${server.port}`,
+    })
+    expect((await ask(tunnel, 'hi')).toString()).toBe('hi')
+  })
+
+  test('through the server that the environment names', async () => {
+    await using target = await echoTarget()
+    await using server = await createServer({ secret })
+    vi.stubEnv('PIPE_SERVER', server.address)
+    vi.stubEnv('PIPE_SECRET', secret)
+    try {
+      await using tunnel = await openTunnel(target.port)
+      expect(server.tunnels).toHaveLength(1)
+      expect((await ask(tunnel, 'hi')).toString()).toBe('hi')
+    } finally {
+      vi.unstubAllEnvs()
+    }
+  })
+
+  test.each([
+    ['', /8 characters or more, not 0/],
+    ['short', /8 characters or more, not 5/],
+  ])('not with the secret %j from the environment', async (value, sentence) => {
+    vi.stubEnv('PIPE_SECRET', value)
+    try {
+      const opening = openTunnel(3000, { server: '127.0.0.1:1' })
+      await expect(opening).rejects.toMatchObject({ code: 'invalid-option' })
+      await expect(opening).rejects.toThrow(sentence)
+    } finally {
+      vi.unstubAllEnvs()
+    }
+  })
+
+  test.each(['http://x:1', 'x:99999', 'pipe://hunter2hunter2@x:1/path', ' '])(
+    'not through the server %j, and tells no secret',
+    async (server) => {
+      const error: Error = await openTunnel(3000, { server }).then(
+        () => expect.unreachable(),
+        (error) => error,
+      )
+      expect(error).toMatchObject({ code: 'invalid-option' })
+      expect(error.message).not.toContain('hunter2')
+    },
+  )
+
+  test('not where no server answers, and the sentence says where it looked', async () => {
+    const port = await getPort({ host: '127.0.0.1' })
+    const opening = openTunnel(3000, { server: `127.0.0.1:${port}` })
+
+    await expect(opening).rejects.toMatchObject({
+      code: 'server-unreachable',
+      cause: { code: 'ECONNREFUSED' },
+    })
+    await expect(opening).rejects.toThrow(`127.0.0.1:${port}`)
+  })
+
+  test('not within its timeout at a server that says nothing', async () => {
+    await using silent = await tcpTarget((socket) => socket.resume().once('end', () => socket.end()))
+    const opening = openTunnel(3000, { server: silent.address, timeout: 100 })
+
+    await expect(opening).rejects.toMatchObject({ code: 'timeout' })
+    await vi.waitFor(() => expect(silent.sockets.size).toBe(0))
+  })
+
+  test('not when its signal aborts, before or during', async () => {
+    await expect(openTunnel(3000, { signal: AbortSignal.abort() })).rejects.toMatchObject({ code: 'aborted' })
+
+    await using silent = await silentTarget()
+    const controller = new AbortController()
+    const opening = openTunnel(3000, { server: silent.address, signal: controller.signal })
+    silent.server.once('connection', () => controller.abort('enough'))
+
+    await expect(opening).rejects.toMatchObject({ code: 'aborted', cause: 'enough' })
+  })
+
+  test('and a signal that aborts later leaves it alone', async () => {
+    await using target = await echoTarget()
+    const controller = new AbortController()
+    await using tunnel = await openTunnel(target.port, { signal: controller.signal })
+    controller.abort()
+
+    expect((await ask(tunnel, 'still')).toString()).toBe('still')
+  })
 })

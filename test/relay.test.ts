@@ -1,0 +1,204 @@
+import { once } from 'node:events'
+import net from 'node:net'
+import { Duplex } from 'node:stream'
+import { describe, expect, test, vi } from 'vitest'
+import { type RelayEnd, relay } from '../src/relay.js'
+import { readAll, silentTarget, tcpTarget } from './helpers/targets.js'
+import { ending, visit } from './helpers/visitor.js'
+
+/**
+ * A relay between two real TCP connections: what is written to `left` comes out at `right`, and the other way
+ * round. Both are ends that a visitor and a target would hold.
+ */
+async function relayed(options: { halfCloseTimeout?: number } = {}) {
+  const a = await socketPair()
+  const b = await socketPair()
+  const end: Promise<RelayEnd> = relay(a.inner, b.inner, options.halfCloseTimeout)
+  return {
+    left: a.outer,
+    right: b.outer,
+    end,
+    async [Symbol.asyncDispose]() {
+      a.outer.destroy()
+      b.outer.destroy()
+      await end
+      await Promise.all([a[Symbol.asyncDispose](), b[Symbol.asyncDispose]()])
+    },
+  }
+}
+
+/** A connected pair of sockets. */
+async function socketPair() {
+  const listener = await tcpTarget(() => {})
+  const accepted = once(listener.server, 'connection')
+  const outer = await visit({ host: '127.0.0.1', port: listener.port })
+  const [inner] = (await accepted) as [net.Socket]
+  return { outer, inner, [Symbol.asyncDispose]: listener[Symbol.asyncDispose] }
+}
+
+describe('relay', () => {
+  test('bytes pass both ways and are counted', async () => {
+    await using pair = await relayed()
+    pair.left.end('question')
+    pair.right.end('the answer')
+
+    expect((await readAll(pair.right)).toString()).toBe('question')
+    expect((await readAll(pair.left)).toString()).toBe('the answer')
+    expect(await pair.end).toEqual({ bytesIn: 8, bytesOut: 10 })
+  })
+
+  test('a FIN passes on while the other direction goes on', async () => {
+    await using pair = await relayed()
+    pair.left.end('question')
+    expect((await readAll(pair.right)).toString()).toBe('question')
+
+    pair.right.write('first, ')
+    await once(pair.left, 'data')
+    pair.right.end('last')
+
+    expect((await readAll(pair.left)).toString()).toBe('last')
+    expect(await pair.end).toEqual({ bytesIn: 8, bytesOut: 11 })
+  })
+
+  test('a FIN behind no bytes at all passes on', async () => {
+    const a = await socketPair()
+    const b = await socketPair()
+    await using _a = a
+    await using _b = b
+    // Read before the relay starts, as by whoever waited for the exchange.
+    a.inner.on('readable', () => a.inner.read())
+    a.outer.end()
+    await once(a.inner, 'end')
+
+    const end = relay(a.inner, b.inner)
+
+    expect(await ending(b.outer)).toBe('end')
+    b.outer.end()
+    expect(await end).toEqual({ bytesIn: 0, bytesOut: 0 })
+  })
+
+  test.each(['left', 'right'] as const)('a reset of the %s side resets the other', async (side) => {
+    await using pair = await relayed()
+    const other = side === 'left' ? pair.right : pair.left
+    pair[side].write('half a')
+    await once(other, 'data')
+
+    pair[side].resetAndDestroy()
+
+    expect(await ending(other)).toBe('reset')
+    expect(await pair.end).toMatchObject({ error: { code: 'ECONNRESET' } })
+  })
+
+  test('a side that was broken before the relay began resets the other', async () => {
+    const a = await socketPair()
+    const b = await socketPair()
+    await using _a = a
+    await using _b = b
+    a.inner.destroy()
+    await once(a.inner, 'close')
+
+    const end = relay(a.inner, b.inner)
+
+    expect(await ending(b.outer)).toBe('reset')
+    expect(await end).toMatchObject({ bytesIn: 0, bytesOut: 0, error: { code: 'closed' } })
+  })
+
+  test('a reader that stalls stops the writer, and gets everything when it reads on', async () => {
+    await using pair = await relayed()
+    const chunk = Buffer.alloc(65_536, 'x')
+    let written = 0
+    const writeUntilFull = () => {
+      while (written < 512 * chunk.length && pair.left.write(chunk)) written += chunk.length
+    }
+    pair.left.on('drain', writeUntilFull)
+    pair.right.pause()
+    writeUntilFull()
+
+    // The kernel's buffers hold a few MiB; then nothing moves any more.
+    const stalledAt = await settled(() => pair.left.bytesWritten - pair.left.writableLength)
+    expect(stalledAt).toBeLessThan(24 * 1_048_576)
+
+    let read = 0
+    pair.right.on('data', (bytes) => {
+      read += bytes.length
+    })
+    pair.right.resume()
+    await vi.waitFor(() => expect(written).toBe(512 * chunk.length), { timeout: 30_000 })
+    pair.left.end()
+    await once(pair.right, 'end')
+    expect(read).toBe(pair.left.bytesWritten)
+  })
+
+  test('a half-closed pair ends after its timeout of silence', async () => {
+    await using pair = await relayed({ halfCloseTimeout: 50 })
+    pair.left.end('question')
+
+    expect(await ending(pair.left)).toBe('reset')
+    expect(await pair.end).toMatchObject({ bytesIn: 8, error: { code: 'timeout' } })
+  })
+
+  test('a half-closed pair lives on while bytes still flow', async () => {
+    await using pair = await relayed({ halfCloseTimeout: 250 })
+    pair.left.end()
+    const start = performance.now()
+    // Each answer waits for the one before, so that a slow machine slows both sides alike.
+    while (performance.now() - start < 600) {
+      pair.right.write('still here')
+      await once(pair.left, 'data')
+    }
+    pair.right.end()
+
+    expect((await pair.end).error).toBeUndefined()
+  })
+
+  test('an open pair may be silent for as long as it likes', async () => {
+    await using pair = await relayed({ halfCloseTimeout: 1 })
+    pair.right.pipe(pair.right)
+    // A hundred round trips take longer than the timeout.
+    for (let i = 0; i < 100; i++) {
+      pair.left.write('ping')
+      await once(pair.left, 'data')
+    }
+    expect(pair.left.bytesRead).toBe(400)
+  })
+
+  test('any byte streams will do, and their errors are not thrown', async () => {
+    const broken = new Error('broken on purpose')
+    const left = new Duplex({ read() {}, write: (_chunk, _encoding, done) => done(broken) })
+    const right = new Duplex({ read() {}, write: (_chunk, _encoding, done) => done() })
+    const end = relay(left, right)
+    right.push('to the left')
+
+    expect(await end).toMatchObject({ bytesOut: 11, error: broken })
+    expect(right.destroyed).toBe(true)
+  })
+
+  test('a target that neither reads nor ends is left when the visitor resets', async () => {
+    await using target = await silentTarget()
+    const pair = await socketPair()
+    await using _pair = pair
+    const toTarget = net.connect({ port: target.port, host: '127.0.0.1', allowHalfOpen: true })
+    const end = relay(pair.inner, toTarget)
+    pair.outer.write('anybody there?')
+    await once(toTarget, 'connect')
+    pair.outer.resetAndDestroy()
+
+    expect((await end).error).toMatchObject({ code: 'ECONNRESET' })
+    await vi.waitFor(() => expect(toTarget.destroyed).toBe(true))
+  })
+})
+
+/** The value of `read` once it has stayed the same for a while. */
+async function settled(read: () => number): Promise<number> {
+  let last = -1
+  await vi.waitFor(
+    () => {
+      const now = read()
+      const before = last
+      last = now
+      expect(now).toBe(before)
+    },
+    { timeout: 30_000, interval: 300 },
+  )
+  return last
+}
