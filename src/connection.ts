@@ -65,6 +65,12 @@ export interface CloseOptions {
   grace?: number
 }
 
+/**
+ * Even without grace, milliseconds for what is about to end by itself: the FIN of a visitor that has just
+ * finished may still be on its way, and a target that is reset instead might crash over it.
+ */
+const LEAST_GRACE = 20
+
 /** The joined connections of a server or a tunnel, each with a stream by which it can be cut. */
 export class Connections {
   readonly #streams = new Map<Connection, Duplex>()
@@ -100,8 +106,7 @@ export class Connections {
 
   /** Resolves when all have ended; those that have not after `grace` milliseconds are cut. */
   async finish(grace: number): Promise<void> {
-    const timer = grace > 0 ? setTimeout(() => this.#cut(), grace) : undefined
-    if (!timer) this.#cut()
+    const timer = setTimeout(() => this.#cut(), Math.max(grace, LEAST_GRACE))
     await Promise.all([...this.#streams.keys()].map((connection) => connection.closed))
     clearTimeout(timer)
   }

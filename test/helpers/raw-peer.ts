@@ -1,0 +1,208 @@
+/**
+ * Peers that speak the wire by hand, as docs/protocol.md describes it. They share no code with what they test,
+ * and say whatever a test wants.
+ */
+import { createHmac, randomBytes } from 'node:crypto'
+import { once } from 'node:events'
+import net from 'node:net'
+import { pEvent } from 'p-event'
+import { visit } from './visitor.js'
+
+/** Longest wait for the other side, in milliseconds. */
+const DEADLINE = 20_000
+
+/** A message as its JSON says it. */
+export type Wire = Record<string, unknown>
+
+/** One end of a connection: a client's, a server's, or a data stream's. */
+export class RawPeer implements AsyncDisposable {
+  readonly socket: net.Socket
+  #unread = Buffer.alloc(0)
+  #ended: 'end' | 'reset' | undefined
+
+  constructor(socket: net.Socket) {
+    this.socket = socket
+    socket.on('data', (chunk) => {
+      this.#unread = Buffer.concat([this.#unread, chunk])
+    })
+    socket.on('end', () => {
+      this.#ended ??= 'end'
+    })
+    for (const event of ['error', 'close']) {
+      socket.on(event, () => {
+        this.#ended ??= 'reset'
+      })
+    }
+    socket.setNoDelay()
+  }
+
+  /** Connected to a server's port for clients, or to a public address. */
+  static async connect(address: { host: string; port: number }): Promise<RawPeer> {
+    return new RawPeer(await visit(address))
+  }
+
+  /** A data stream for this exchange. */
+  static async dataStream(server: { host: string; port: number }, id: unknown): Promise<RawPeer> {
+    return (await RawPeer.connect(server)).send({ type: 'exchange', id })
+  }
+
+  /** Sends messages in one write. */
+  send(...messages: Wire[]): this {
+    return this.write(Buffer.concat(messages.map(frame)))
+  }
+
+  /** Sends bytes; a text is hex. */
+  write(bytes: Buffer | string): this {
+    this.socket.write(typeof bytes === 'string' ? Buffer.from(bytes, 'hex') : bytes)
+    return this
+  }
+
+  /** Sends a FIN. */
+  end(): this {
+    this.socket.end()
+    return this
+  }
+
+  /** So many bytes. */
+  async read(size: number): Promise<Buffer> {
+    while (this.#unread.length < size) {
+      if (this.#ended) throw new Error(`${this.#ended} after ${this.#unread.length} of ${size} bytes`)
+      await this.#next('data')
+    }
+    const bytes = this.#unread.subarray(0, size)
+    this.#unread = this.#unread.subarray(size)
+    return bytes
+  }
+
+  /** The next message, which has to be of this type. Heartbeats are passed over where none is due. */
+  async receive(type: string): Promise<Wire> {
+    for (;;) {
+      const size = (await this.read(4)).readUInt32BE()
+      const message: Wire = JSON.parse((await this.read(size)).toString())
+      if (message.type === type) return message
+      if (message.type !== 'heartbeat') throw new Error(`got ${JSON.stringify(message)} instead of ${type}`)
+    }
+  }
+
+  /** Why the other side refuses this peer. It has to end the connection behind it. */
+  async refusal(): Promise<Wire> {
+    const refusal = await this.receive('refuse')
+    if ((await this.ended()) !== 'end') throw new Error('reset instead of ended')
+    if (this.#unread.length > 0) throw new Error(`sent ${this.#unread} behind refuse`)
+    this.end()
+    return refusal
+  }
+
+  /** How the other side ends the connection: by FIN or by RST. */
+  async ended(): Promise<'end' | 'reset'> {
+    while (!this.#ended) await this.#next('close')
+    return this.#ended
+  }
+
+  /** Bytes that came and that nobody has read. */
+  get unread(): Buffer {
+    return this.#unread
+  }
+
+  /** Logs in as a client does, and gives back the server's `welcome`. */
+  async logIn(secret?: string): Promise<Wire> {
+    const mine = nonce()
+    this.send({ type: 'hello', version: 1, nonce: mine })
+    const challenge = await this.receive('challenge')
+    this.send({
+      type: 'login',
+      proof: secret === undefined ? null : prove('client', secret, mine, challenge.nonce),
+    })
+    return this.receive('welcome')
+  }
+
+  /** Asks for a tunnel as a client does, and gives back its public address. */
+  async forward(tunnel = 1): Promise<{ host: string; port: number }> {
+    this.send({ type: 'forward', tunnel, protocol: 'tcp', port: 0 })
+    const { host, port } = await this.receive('forwarded')
+    return { host: String(host), port: Number(port) }
+  }
+
+  /** Logs a client in as a server does. */
+  async admit(secret?: string, times: Wire = {}): Promise<this> {
+    const hello = await this.receive('hello')
+    const mine = nonce()
+    this.send({ type: 'challenge', nonce: mine, secret: secret !== undefined })
+    await this.receive('login')
+    const proof = secret === undefined ? null : prove('server', secret, hello.nonce, mine)
+    return this.send({ type: 'welcome', proof, heartbeatTimeout: 60_000, exchangeTimeout: 60_000, ...times })
+  }
+
+  /** Closes at once; by RST where that is wanted. */
+  async close(how: 'end' | 'reset' = 'end'): Promise<void> {
+    if (this.socket.closed) return
+    const closed = once(this.socket, 'close')
+    if (how === 'reset') this.socket.resetAndDestroy()
+    else this.socket.destroy()
+    await closed.catch(() => {})
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close()
+  }
+
+  /** Waits for this or for the end. */
+  async #next(event: 'data' | 'close'): Promise<void> {
+    await pEvent(this.socket, [event, 'end', 'error', 'close'], { rejectionEvents: [], timeout: DEADLINE })
+  }
+}
+
+/** A server that says what a test wants: each of its connections is a raw peer. */
+export interface FakeServer extends AsyncDisposable {
+  readonly host: string
+  readonly port: number
+  /** What clients take its secret to be. */
+  readonly secret: string | undefined
+  /** The next connection. */
+  accept(): Promise<RawPeer>
+}
+
+export async function fakeServer(secret?: string): Promise<FakeServer> {
+  const accepted: RawPeer[] = []
+  const all: RawPeer[] = []
+  const listener = net.createServer({ allowHalfOpen: true }, (socket) => {
+    const peer = new RawPeer(socket)
+    accepted.push(peer)
+    all.push(peer)
+  })
+  listener.listen(0, '127.0.0.1')
+  await once(listener, 'listening')
+  return {
+    host: '127.0.0.1',
+    port: (listener.address() as net.AddressInfo).port,
+    secret,
+    async accept() {
+      for (;;) {
+        const peer = accepted.shift()
+        if (peer) return peer
+        await pEvent(listener, 'connection', { timeout: DEADLINE })
+      }
+    },
+    async [Symbol.asyncDispose]() {
+      const closed = once(listener, 'close')
+      listener.close()
+      for (const peer of all) await peer.close()
+      await closed
+    },
+  }
+}
+
+/** A message's bytes. */
+export function frame(message: Wire): Buffer {
+  const json = Buffer.from(JSON.stringify(message))
+  const length = Buffer.alloc(4)
+  length.writeUInt32BE(json.length)
+  return Buffer.concat([length, json])
+}
+
+export const nonce = () => randomBytes(32).toString('hex')
+
+/** The proof of one side. */
+export function prove(side: 'client' | 'server', secret: string, client: unknown, server: unknown): string {
+  return createHmac('sha256', secret).update(`pipe-tunnel 1 ${side} ${client} ${server}`).digest('hex')
+}

@@ -1,0 +1,158 @@
+/** What a visitor lives through before its exchange is made: the client here is a raw peer that takes its time. */
+import { once } from 'node:events'
+import { pEvent } from 'p-event'
+import { createServer, type Rejection, type ServerOptions } from 'pipe-tunnel'
+import { describe, expect, test, vi } from 'vitest'
+import { RawPeer } from './helpers/raw-peer.js'
+import { ending, visit } from './helpers/visitor.js'
+
+/** A server with a raw client and its tunnel. */
+async function withTunnel(options: ServerOptions = {}) {
+  const server = await createServer(options)
+  const client = await RawPeer.connect(server)
+  await client.logIn(options.secret)
+  const address = await client.forward()
+  return {
+    server,
+    client,
+    address,
+    rejected: pEvent<'reject', Rejection>(server, 'reject'),
+    async [Symbol.asyncDispose]() {
+      await client.close()
+      await server.close()
+    },
+  }
+}
+
+describe('a visitor that waits', () => {
+  test('is announced with its address, and joined to the data stream that names it', async () => {
+    await using world = await withTunnel()
+    const visitor = await visit(world.address)
+    visitor.write('question')
+
+    const exchange = await world.client.receive('exchange')
+    expect(exchange).toMatchObject({ tunnel: 1, address: '127.0.0.1', port: visitor.localPort })
+    await using dataStream = await RawPeer.dataStream(world.server, exchange.id)
+    expect((await dataStream.read(8)).toString()).toBe('question')
+    dataStream.write(Buffer.from('answer')).end()
+    expect((await once(visitor, 'data')).toString()).toBe('answer')
+  })
+
+  test('loses nothing that came behind the exchange message, nor what was sent before it was joined', async () => {
+    await using world = await withTunnel()
+    const visitor = await visit(world.address)
+    const question = Buffer.alloc(3_000_000, 'q')
+    visitor.end(question)
+
+    const { id } = await world.client.receive('exchange')
+    const json = JSON.stringify({ type: 'exchange', id })
+    const header = Buffer.alloc(4)
+    header.writeUInt32BE(json.length)
+    await using dataStream = await RawPeer.connect(world.server)
+    // One write: the message and the first bytes of the target.
+    dataStream.write(Buffer.concat([header, Buffer.from(`${json}first bytes`)])).end()
+
+    expect((await once(visitor, 'data')).toString()).toBe('first bytes')
+    expect((await dataStream.read(question.length)).equals(question)).toBe(true)
+    expect(await dataStream.ended()).toBe('end')
+  })
+
+  test('is not read from, but for the little that the socket holds', async () => {
+    await using world = await withTunnel()
+    const visitor = await visit(world.address)
+    const [atServer] = [pEvent(world.server, 'connection')]
+    visitor.write(Buffer.alloc(64_000_000))
+    const { id } = await world.client.receive('exchange')
+
+    // What the kernel takes on both sides of the loopback; the rest stays with the visitor.
+    await vi.waitFor(() => expect(visitor.bytesWritten).toBeGreaterThan(0))
+    expect(visitor.writableLength).toBeGreaterThan(32_000_000)
+
+    await using dataStream = await RawPeer.dataStream(world.server, id)
+    await atServer
+    expect(dataStream.socket.destroyed).toBe(false)
+  })
+
+  test('is forgotten when it leaves first', async () => {
+    await using world = await withTunnel()
+    const visitor = await visit(world.address)
+    const { id } = await world.client.receive('exchange')
+    visitor.resetAndDestroy()
+
+    expect((await world.rejected).error.code).toBe('visitor-left')
+    await using late = await RawPeer.dataStream(world.server, id)
+    expect(await late.ended()).toBe('reset')
+  })
+
+  test('that has finished sending has not left', async () => {
+    await using world = await withTunnel()
+    const visitor = await visit(world.address)
+    visitor.end('the whole question')
+    const { id } = await world.client.receive('exchange')
+
+    await using dataStream = await RawPeer.dataStream(world.server, id)
+    expect((await dataStream.read(18)).toString()).toBe('the whole question')
+    expect(await dataStream.ended()).toBe('end')
+    dataStream.write(Buffer.from('answer')).end()
+    expect((await once(visitor, 'data')).toString()).toBe('answer')
+  })
+
+  test('is reset when its exchange expires', async () => {
+    await using world = await withTunnel({ exchangeTimeout: 50 })
+    const visitor = await visit(world.address)
+    const { id } = await world.client.receive('exchange')
+
+    expect(await ending(visitor)).toBe('reset')
+    expect(await world.rejected).toMatchObject({ id, error: { code: 'exchange-expired' } })
+    await using late = await RawPeer.dataStream(world.server, id)
+    expect(await late.ended()).toBe('reset')
+  })
+
+  test('is reset at once when the client rejects it, with the reason', async () => {
+    await using world = await withTunnel()
+    const visitor = await visit(world.address)
+    const { id } = await world.client.receive('exchange')
+    world.client.send({ type: 'reject', tunnel: 1, id, code: 'target-unreachable', message: 'nobody home' })
+
+    expect(await ending(visitor)).toBe('reset')
+    expect(await world.rejected).toMatchObject({
+      id,
+      error: { code: 'target-unreachable', message: 'nobody home' },
+    })
+  })
+
+  test('is reset when the tunnel closes, and when the client is gone', async () => {
+    await using world = await withTunnel()
+    const first = await visit(world.address)
+    await world.client.receive('exchange')
+    const other = await world.client.forward(2)
+    const second = await visit(other)
+    await world.client.receive('exchange')
+
+    world.client.send({ type: 'close', tunnel: 1 })
+    expect(await ending(first)).toBe('reset')
+    expect(await world.client.receive('closed')).toMatchObject({ tunnel: 1, code: 'closed' })
+
+    await world.client.close('reset')
+    expect(await ending(second)).toBe('reset')
+    await vi.waitFor(() => expect(world.server.tunnels).toEqual([]))
+  })
+
+  test('is one of so many; one more is turned away, and the others wait on', async () => {
+    await using world = await withTunnel({ limits: { waiting: 2 } })
+    const first = await visit(world.address)
+    const { id } = await world.client.receive('exchange')
+    await visit(world.address)
+    await world.client.receive('exchange')
+
+    expect(await visit(world.address).then(ending, ({ code }) => code)).toMatch(/reset/i)
+    expect((await world.rejected).error.code).toBe('limit-reached')
+
+    await using dataStream = await RawPeer.dataStream(world.server, id)
+    dataStream.write(Buffer.from('welcome'))
+    expect((await once(first, 'data')).toString()).toBe('welcome')
+    // There is room again.
+    await visit(world.address)
+    await world.client.receive('exchange')
+  })
+})
