@@ -6,7 +6,7 @@ export class Emitter<Events extends Record<keyof Events, unknown[]>> extends Eve
    * Calls the listeners. One that throws has a bug, which surfaces as an uncaught exception as with any
    * emitter, but behind our own work and not in the middle of it.
    */
-  protected tell(event: keyof Events & string, ...args: Events[typeof event]): void {
+  protected tell<E extends keyof Events & string>(event: E, ...args: Events[E]): void {
     try {
       ;(this as EventEmitter).emit(event, ...args)
     } catch (error) {

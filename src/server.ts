@@ -279,7 +279,7 @@ function readOptions(options: ServerOptions) {
   if (secret === undefined && !insecure && !isLoopback(host)) {
     throw new TunnelError(
       'insecure-address',
-      `${host} can be reached by others, who could open tunnels: set a secret, or insecure: true where all who reach it are trusted`,
+      `${host} can be reached by others, who could open tunnels: set a secret, or the option insecure if all who can reach it are trusted`,
     )
   }
   return {
