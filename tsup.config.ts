@@ -1,6 +1,6 @@
 import { defineConfig, type Options } from 'tsup'
 
-const shared: Options = { target: 'node20', platform: 'node', treeshake: true, sourcemap: false }
+const shared: Options = { target: 'node20', platform: 'node', treeshake: true, silent: true }
 
 export default defineConfig([
   {
@@ -8,7 +8,6 @@ export default defineConfig([
     entry: { index: 'src/index.ts', vitest: 'fixtures/vitest.ts', cli: 'src/cli/main.ts' },
     format: 'esm',
     splitting: true,
-    clean: true,
     dts: { entry: { index: 'src/index.ts', vitest: 'fixtures/vitest.ts' } },
     // The fixtures import the package by its own name.
     external: ['pipe-tunnel', 'vitest'],

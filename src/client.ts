@@ -46,7 +46,8 @@ export async function connect(server: Endpoint, unref: boolean, aborted: AbortSi
       throw toTunnelError(
         error,
         'server-unreachable',
-        `no server answers at ${address}; is it running, and is this its port?`,
+        `no server answers at ${address}`,
+        'is it running, and is this its port?',
       )
     })
     const welcome = await logIn(channel, server.secret)

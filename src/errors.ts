@@ -41,10 +41,15 @@ export class TunnelError extends Error {
   }
 }
 
-/** The error as it is if it is one of ours, else wrapped in one with this code and sentence. */
-export function toTunnelError(error: unknown, code: TunnelErrorCode, sentence: string): TunnelError {
+/** The error as it is if it is one of ours, else wrapped: `«what failed» («the system's words»): «next step»`. */
+export function toTunnelError(
+  error: unknown,
+  code: TunnelErrorCode,
+  failure: string,
+  next?: string,
+): TunnelError {
   if (error instanceof TunnelError) return error
-  return new TunnelError(code, `${sentence}: ${reasonOf(error)}`, { cause: error })
+  return new TunnelError(code, `${failure} (${reasonOf(error)})${next ? `: ${next}` : ''}`, { cause: error })
 }
 
 /** The error that a peer told us of. A code of a later version becomes `refused`. */
@@ -53,10 +58,11 @@ export function errorFromPeer(code: string, message: string): TunnelError {
   return new TunnelError(known ?? 'refused', known ? message : `${message} (${code})`)
 }
 
-/** A system error's own words; those of its first part where several addresses were tried. */
+/** A system error's own words; without the addresses where several were tried. */
 function reasonOf(error: unknown): string {
-  if (error instanceof AggregateError && error.errors.length > 0) {
-    return [...new Set(error.errors.map(reasonOf))].join(', ')
+  if (error instanceof AggregateError) {
+    const reasons = error.errors.map((one) => reasonOf(one).replace(/ \S+$/, ''))
+    return [...new Set(reasons)].join(', ')
   }
   return error instanceof Error ? error.message || error.name : String(error)
 }

@@ -108,7 +108,7 @@ export class Session {
     if (this.#tunnels.size >= maxTunnels) {
       throw new TunnelError(
         'limit-reached',
-        `a client may have ${maxTunnels} tunnels: close one, or raise limits.tunnels`,
+        `the client has as many tunnels as it may (${maxTunnels}): close one, or raise limits.tunnels`,
       )
     }
     // No visitor is accepted before the event loop turns, and by then the tunnel is there.

@@ -1,4 +1,5 @@
 import { type Address, formatAddress, parseAddress } from './address.js'
+import { TunnelError } from './errors.js'
 import { invalidOption } from './options.js'
 
 /** What ends up serving: `3000`, `':3000'`, `'localhost:3000'`, `'https://localhost:3000'`, `'tcp://[::1]:5432'`. */
@@ -26,6 +27,12 @@ const defaultPorts = new Map<string, number | undefined>([
 export function parseTarget(target: Target): ParsedTarget {
   const { scheme, host, port, user } = parseAddress('target', WANTED, target)
   const where = { host, port: port ?? defaultPorts.get(scheme ?? '') ?? 0 }
+  if (where.port === 0 && port === undefined && /^[a-z]/i.test(host)) {
+    throw new TunnelError(
+      'invalid-option',
+      `target ${JSON.stringify(target)} has no port: write ${formatAddress({ host, port: 3000 })}`,
+    )
+  }
   if (user || where.port === 0 || !defaultPorts.has(scheme ?? 'http'))
     throw invalidOption('target', WANTED, target)
   return { ...where, scheme: scheme ?? 'http', name: formatAddress(where) }

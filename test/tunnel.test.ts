@@ -121,9 +121,7 @@ describe('a tunnel', () => {
   ])('refuses the target %j with a sentence that quotes it', async (target) => {
     const opening = openTunnel(target)
     await expect(opening).rejects.toMatchObject({ name: 'TunnelError', code: 'invalid-option' })
-    await expect(opening).rejects.toThrow(
-      `not ${typeof target === 'string' ? JSON.stringify(target) : target}`,
-    )
+    await expect(opening).rejects.toThrow(JSON.stringify(target))
   })
 })
 

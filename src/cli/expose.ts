@@ -21,26 +21,38 @@ export async function expose(targets: string[], options: ExposeOptions): Promise
   const report = options.json
     ? jsonReport()
     : textReport({ quiet: options.quiet ?? false, many: targets.length > 1 })
+  const opening = new AbortController()
+  let tunnels: Tunnel[] = []
+  // Before anything is printed: a script may answer the URL with a signal at once.
+  const stopListening = onEndSignals((count) => {
+    opening.abort()
+    if (count === 1) report.closing(tunnels.reduce((sum, tunnel) => sum + tunnel.connections, 0))
+    for (const tunnel of tunnels) tunnel.close({ grace: count === 1 ? GRACE : 0 })
+  })
   try {
-    const wanted = targets.map(parseWanted)
-    if (options.port !== undefined) {
-      if (wanted.length > 1)
-        throw invalidOption('--port', 'given with one target alone (write 8080:3000)', options.port)
-      wanted[0] = { ...(wanted[0] as WantedTunnel), port: options.port }
-    }
-    const opening = new AbortController()
-    const stop = onEndSignals(() => opening.abort())
-    const tunnels = await openTunnels(wanted, {
+    const secret = readSecret(options)
+    tunnels = await openTunnels(readTargets(targets, options.port), {
       server: options.to,
-      secret: readSecret(options),
+      secret,
       signal: opening.signal,
-    }).finally(stop)
-    await serve(tunnels, report)
+    })
+    for (const tunnel of tunnels) announce(tunnel, report)
+    report.open(tunnels)
+    await Promise.all(tunnels.map((tunnel) => watch(tunnel, report)))
   } catch (error) {
     if (error instanceof TunnelError && error.code === 'aborted') return
     report.error(error)
     fail(error)
+  } finally {
+    stopListening()
   }
+}
+
+function readTargets(targets: string[], port: number | undefined): WantedTunnel[] {
+  const wanted = targets.map(parseWanted)
+  if (port === undefined) return wanted
+  if (wanted.length > 1) throw invalidOption('--port', 'given with one target alone (write 8080:3000)', port)
+  return wanted.map(({ target }) => ({ target, port }))
 }
 
 /** A target of the command line, with the public port in front where one is asked for: `8080:host:3000`. */
@@ -49,27 +61,19 @@ export function parseWanted(text: string): WantedTunnel {
   return target ? { target, port: Number(port) } : { target: text, port: 0 }
 }
 
-async function serve(tunnels: Tunnel[], report: Report): Promise<void> {
-  for (const tunnel of tunnels) {
-    tunnel.on('connection', async (connection) =>
-      report.connection(tunnel, connection, await connection.closed),
-    )
-    tunnel.on('reject', (rejection) => report.reject(tunnel, rejection))
-    report.ready(tunnel)
-  }
-  const stop = onEndSignals((count) => {
-    const visitors = tunnels.reduce((sum, tunnel) => sum + tunnel.connections, 0)
-    if (count === 1) report.closing(visitors)
-    for (const tunnel of tunnels) tunnel.close({ grace: count === 1 ? GRACE : 0 })
-  })
-  await Promise.all(
-    tunnels.map(async (tunnel) => {
-      const error = await tunnel.closed
-      report.close(tunnel, error)
-      if (error) process.exitCode = exit.lost
-    }),
+function announce(tunnel: Tunnel, report: Report): void {
+  tunnel.on('connection', async (connection) =>
+    report.connection(tunnel, connection, await connection.closed),
   )
-  stop()
-  // Where the link was lost, visitors may still be inside.
-  await Promise.all(tunnels.map((tunnel) => tunnel.close()))
+  tunnel.on('reject', (rejection) => report.reject(tunnel, rejection))
+  report.ready(tunnel)
+}
+
+/** Resolves when the tunnel is gone and nobody is inside any more. */
+async function watch(tunnel: Tunnel, report: Report): Promise<void> {
+  const error = await tunnel.closed
+  if (error) process.exitCode = exit.lost
+  report.close(tunnel, error)
+  // Visitors inside do not need the link that was lost.
+  await tunnel.close({ grace: GRACE })
 }

@@ -8,9 +8,9 @@ const { version } = JSON.parse(readFileSync(new URL('../package.json', import.me
 
 const secret = new Option(
   '--secret <secret>',
-  'shared secret; other users can read a command line, so rather use:',
+  'shared secret, visible in the process list: prefer --secret-file or PIPE_SECRET',
 ).conflicts('secretFile')
-const secretFile = new Option('--secret-file <path>', 'file with the secret (else PIPE_SECRET)')
+const secretFile = new Option('--secret-file <path>', 'file whose first line is the secret')
 
 /** What is no number stays a text, so that the complaint can quote it. */
 const wholeNumber = (text: string) => (/^\d+$/.test(text) ? Number(text) : text)
@@ -47,6 +47,9 @@ program
   .addOption(secretFile)
   .option('--insecure', 'listen on a public address without a secret')
   .action(async (options) => (await import('./server.js')).runServer(options))
+
+// A reader that leaves early, as in `pipe expose 3000 | head -1`, is no reason to end.
+for (const stream of [process.stdout, process.stderr]) stream.on('error', () => {})
 
 try {
   await program.parseAsync()

@@ -1,4 +1,6 @@
 import { styleText } from 'node:util'
+import { format as formatBytes } from 'bytes'
+import { isLoopback } from '../address.js'
 import type { Connection, ConnectionEnd, Rejection } from '../connection.js'
 import { TunnelError } from '../errors.js'
 import type { Tunnel } from '../tunnel.js'
@@ -6,6 +8,8 @@ import type { Tunnel } from '../tunnel.js'
 /** What `pipe expose` tells while it runs. */
 export interface Report {
   ready(tunnel: Tunnel): void
+  /** All are ready. */
+  open(tunnels: Tunnel[]): void
   connection(tunnel: Tunnel, connection: Connection, end: ConnectionEnd): void
   reject(tunnel: Tunnel, rejection: Rejection): void
   closing(visitors: number): void
@@ -25,7 +29,17 @@ export function textReport({ quiet, many }: { quiet: boolean; many: boolean }): 
   return {
     ready(tunnel) {
       process.stdout.write(`${tunnel.url}\n`)
-      say(dim(`reaches ${tunnel.target} until Ctrl-C`))
+      say(dim(`leads to ${tunnel.target}`))
+    },
+    open(tunnels) {
+      const isLocal = tunnels.every(({ host }) => isLoopback(host))
+      say(
+        dim(
+          isLocal
+            ? 'only this machine can visit; --to names a server elsewhere; Ctrl-C closes'
+            : 'Ctrl-C closes',
+        ),
+      )
     },
     connection(tunnel, { visitor }, { bytesIn, bytesOut, duration, error }) {
       const text = `${bytes(bytesIn)} in, ${bytes(bytesOut)} out, ${milliseconds(duration)}`
@@ -53,6 +67,7 @@ export function jsonReport(): Report {
     ready({ target, url, host, port, protocol }) {
       write('ready', { target, url, host, port, protocol })
     },
+    open() {},
     connection({ target, url }, { id, visitor }, { bytesIn, bytesOut, duration, error }) {
       write('connection', { target, url, id, visitor, bytesIn, bytesOut, duration, error: plain(error) })
     },
@@ -86,12 +101,7 @@ function plain(error: TunnelError | undefined) {
 }
 
 function bytes(count: number): string {
-  return new Intl.NumberFormat('en', {
-    notation: 'compact',
-    style: 'unit',
-    unit: 'byte',
-    unitDisplay: 'narrow',
-  }).format(count)
+  return formatBytes(count, { unitSeparator: ' ', decimalPlaces: 1 }) ?? ''
 }
 
 function milliseconds(duration: number): string {

@@ -1,3 +1,4 @@
+import { once } from 'node:events'
 import { createServer, type Server, type ServerOptions } from '../server.js'
 import { onEndSignals } from './exit.js'
 import { readSecret, type SecretOptions } from './secret.js'
@@ -9,12 +10,15 @@ const GRACE = 5_000
 export async function runServer(options: Omit<ServerOptions, 'secret'> & SecretOptions): Promise<void> {
   const secret = readSecret(options) ?? process.env.PIPE_SECRET
   const server = await createServer({ ...options, secret })
+  const closed = once(server, 'close')
+  // Before anything is printed: a script may answer the address with a signal at once.
+  const stopListening = onEndSignals((count) => server.close({ grace: count === 1 ? GRACE : 0 }))
   report(server)
   process.stdout.write(`${server.address}\n`)
-  const closed = new Promise((resolve) => server.once('close', () => resolve(undefined)))
-  const stop = onEndSignals((count) => server.close({ grace: count === 1 ? GRACE : 0 }))
+  const secrecy = secret === undefined ? 'asks for no secret' : 'asks for the secret'
+  process.stderr.write(`${secrecy}; public ports: ${options.ports ?? 'any from 1024 up'}; Ctrl-C closes\n`)
   await closed
-  stop()
+  stopListening()
 }
 
 function report(server: Server): void {

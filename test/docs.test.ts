@@ -1,0 +1,403 @@
+import { once } from 'node:events'
+import { existsSync } from 'node:fs'
+import { readdir } from 'node:fs/promises'
+import { join, normalize } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { pEvent } from 'p-event'
+import { type Connection, createServer, openTunnel, type Rejection, TunnelError } from 'pipe-tunnel'
+import { describe, expect, test } from 'vitest'
+import packageJson from '../package.json' with { type: 'json' }
+import { exit } from '../src/cli/exit.js'
+import { errorCodes } from '../src/errors.js'
+import { pipe, pipeToEnd } from './helpers/command.js'
+import {
+  freePort,
+  mask,
+  readRepository,
+  runJavaScript,
+  runShell,
+  runTypeScript,
+  type Snippet,
+  snippetsOf,
+  startWorld,
+  tableUnder,
+} from './helpers/snippets.js'
+import { echoTarget, httpTarget, silentTarget } from './helpers/targets.js'
+import { visit } from './helpers/visitor.js'
+
+const docs = ['README.md', 'docs/cli.md', 'docs/errors.md', 'docs/options.md', 'docs/testing.md']
+const snippets = (await Promise.all(docs.map(snippetsOf))).flat()
+const runnable = snippets.filter(({ notRun }) => !notRun)
+const inLanguage = (language: string) => runnable.filter((snippet) => snippet.language === language)
+const byPlace = (list: Snippet[]) => list.map((snippet) => [snippet.place, snippet] as const)
+
+describe('snippets', () => {
+  test('every one is run, or says why it is not', () => {
+    const languages = ['ts', 'js', 'sh', 'json', 'jsonl']
+    const outputs = new Set(snippets.map(({ output }) => output))
+    const forgotten = runnable.filter(
+      (one) =>
+        !languages.includes(one.language) && !outputs.has(one) && !one.place.startsWith('docs/errors.md'),
+    )
+    expect(forgotten.map(({ place }) => place)).toEqual([])
+  })
+
+  test('TypeScript compiles and passes', async () => {
+    await using world = await startWorld()
+    const wanted = inLanguage('ts')
+    const results = await runTypeScript(world, wanted)
+
+    expect(results.filter(({ passed }) => !passed)).toEqual([])
+    expect(results.map(({ place }) => place).sort()).toEqual(wanted.map(({ place }) => place).sort())
+  }, 120_000)
+
+  test.each(byPlace(inLanguage('js')))('JavaScript at %s passes', async (_place, snippet) => {
+    await using world = await startWorld()
+    const { code, stdout, stderr } = await runJavaScript(world, snippet)
+
+    expect(code, `${stdout}${stderr}`).toBe(0)
+    expect(stdout).toContain('pass 1')
+  })
+
+  describe.skipIf(process.platform === 'win32')('in a shell', () => {
+    test.each(byPlace(inLanguage('sh')))('the commands at %s do it', async (_place, { code, output }) => {
+      await using world = await startWorld()
+      const ending = await runShell(world, code, output?.code)
+
+      expect(ending.code, `${ending.stdout}${ending.stderr}`).toBe(0)
+    })
+
+    test.each(byPlace(inLanguage('json')))('the npm scripts at %s work', async (_place, snippet) => {
+      await using world = await startWorld()
+      const { scripts }: { scripts: Record<string, string> } = JSON.parse(snippet.code)
+      for (const script of Object.values(scripts)) {
+        expect(await runShell(world, script)).toMatchObject({ code: 0 })
+      }
+    })
+  })
+})
+
+describe('errors.md', () => {
+  test('has a heading for each code, in the same order', async () => {
+    const headings = [...(await readRepository('docs/errors.md')).matchAll(/^## (.+)$/gm)].map(
+      ([, one]) => one,
+    )
+    expect(headings).toEqual(errorCodes)
+  })
+
+  const examples = snippets.filter(({ place }) => place.startsWith('docs/errors.md'))
+
+  test('has no example that nothing here brings about', () => {
+    expect(examples.map(({ heading }) => heading)).toEqual(Object.keys(causes))
+  })
+
+  test.for(examples.map(({ heading, code }) => [heading, code] as const))(
+    'shows what %s says',
+    async ([code, message], context) => {
+      if (code === 'connection-lost' && process.platform === 'win32') {
+        context.skip('Windows resets the connections of a program that is killed')
+      }
+      const error = await causes[code as keyof typeof causes]?.()
+      expect(error).toBeInstanceOf(TunnelError)
+      expect(error?.code).toBe(code)
+      expect(mask(error?.message ?? '')).toBe(mask(message))
+    },
+  )
+})
+
+describe('options.md', () => {
+  test.each([
+    ['openTunnel', 'src/open-tunnel.ts', ['TunnelOptions', 'WaitOptions'], 0],
+    ['createServer', 'src/server.ts', ['ServerOptions', 'WaitOptions'], 0],
+    ['createServer', 'src/server.ts', ['ServerLimits'], 1],
+    ['close', 'src/connection.ts', ['CloseOptions'], 0],
+  ])('names the options of %s with the types and defaults of %s', async (heading, file, names, number) => {
+    const source = `${await readRepository(file)}${await readRepository('src/deadline.ts')}`
+    const options = names.flatMap((name) => propertiesIn(source, name))
+    const documented = await tableUnder('docs/options.md', heading, number)
+
+    expect(documented.map(([name]) => name)).toEqual([...new Set(options.map(({ name }) => name))])
+    for (const [name, type, value] of documented) {
+      const option = options.find((one) => one.name === name)
+      const inCode = new RegExp(`\\b${name} = ([\\d_]+|'[^']*'|true|false)(?=[, ])`).exec(source)?.[1]
+      expect({ name, type, value }).toEqual({
+        name,
+        type: option?.type,
+        value: inCode?.replaceAll('_', ',') ?? expect.stringMatching(/^(none|see below)$/),
+      })
+      // What an editor shows says the same.
+      expect(option?.comment ?? '').toMatch(
+        inCode ? new RegExp(`Default \`?${value}\\b|Default \`${value}\``) : /^/,
+      )
+    }
+  })
+
+  test.each([
+    [0, 'src/tunnel.ts', 'TunnelEvents'],
+    [1, 'src/server.ts', 'ServerEvents'],
+  ])('names in its table %i the events of %s', async (number, file, name) => {
+    const events = propertiesIn(await readRepository(file), name)
+    const documented = await tableUnder('docs/options.md', 'Events', number)
+
+    expect(documented.map(([event, parameters]) => [event, parameters])).toEqual(
+      events.map((event) => [event.name, event.type.replace(/(\w+): \w+|[[\]]/g, '$1')]),
+    )
+  })
+
+  test('shows what targets lead to', async () => {
+    await using server = await createServer()
+    for (const [target = '', leadsTo, scheme] of await tableUnder('docs/options.md', 'Target')) {
+      const value = target.startsWith("'") ? target.slice(1, -1) : Number(target)
+      await using tunnel = await openTunnel(value, { server })
+      expect([target, tunnel.target, new URL(tunnel.url).protocol]).toEqual([target, leadsTo, `${scheme}:`])
+    }
+  })
+
+  test('names every environment variable of ours, and no other', async () => {
+    const files = (await readdir(join(repository, 'src'), { recursive: true })).filter((one) =>
+      one.endsWith('.ts'),
+    )
+    const sources = await Promise.all(files.map((file) => readRepository(join('src', file))))
+    const inCode = sources.join('').match(/\bPIPE_\w+/g)
+    const documented = (await tableUnder('docs/options.md', 'Environment')).map(([name]) => name)
+
+    expect(documented.filter((name) => name?.startsWith('PIPE_')).sort()).toEqual([...new Set(inCode)].sort())
+  })
+})
+
+describe('cli.md', () => {
+  test.each(['expose', 'server'])('has the options that pipe %s --help shows', async (command) => {
+    const { stdout } = await pipeToEnd([command, '--help'])
+    const shown = [...stdout.matchAll(/^ {2}(--\S+(?: <\w+>)?) /gm)].map(([, option]) => option)
+
+    expect(shown.length).toBeGreaterThan(5)
+    expect((await tableUnder('docs/cli.md', `pipe ${command}`)).map(([option]) => option)).toEqual(shown)
+  })
+
+  test('has a section for each command that pipe --help shows', async () => {
+    const { stdout } = await pipeToEnd(['--help'])
+    const shown = [...stdout.matchAll(/^ {2}(\w+) .*$/gm)].map(([, command]) => command)
+    const sections = [...(await readRepository('docs/cli.md')).matchAll(/^## pipe (\w+)$/gm)]
+
+    expect([...sections.map(([, command]) => command), 'help']).toEqual(shown)
+  })
+
+  test('shows what targets lead to, and at which public port', async () => {
+    await using world = await startWorld()
+    const rows = (await tableUnder('docs/cli.md', 'Target')).map((row) => row.map(world.place))
+    await using program = pipe(['expose', '--json', ...rows.map(([target = '']) => target)])
+    const ready = () =>
+      program.stdout.text
+        .split('\n')
+        .slice(0, -1)
+        .map((line) => JSON.parse(line))
+    await expect.poll(() => ready().length, { timeout: 30_000 }).toBe(rows.length)
+
+    expect(ready().map(({ target, port, url }) => [target, port, new URL(url).protocol])).toEqual(
+      rows.map(([, leadsTo, port, scheme]) => [
+        leadsTo,
+        port === 'any' ? expect.any(Number) : Number(port),
+        `${scheme}:`,
+      ]),
+    )
+  })
+
+  test('shows which targets are refused', async () => {
+    const rows = await tableUnder('docs/cli.md', 'Target', 1)
+    expect(rows.length).toBeGreaterThan(3)
+    for (const [target = ''] of rows) {
+      const { code, stderr } = await pipeToEnd(['expose', target])
+      expect([target, code, stderr]).toEqual([
+        target,
+        exit.usage,
+        expect.stringMatching(/^pipe: (target|port) (must be|.* has no port)/),
+      ])
+    }
+  })
+
+  test('has every exit code', async () => {
+    const codes = (await tableUnder('docs/cli.md', 'Ending')).map(([code]) => Number(code))
+    expect(codes).toEqual(Object.values(exit))
+  })
+
+  test('shows JSON as it is printed, and has all of its fields', async (context) => {
+    if (process.platform === 'win32') context.skip('Windows has no Ctrl-C to send')
+    const printed = await printedJson()
+
+    const [block] = inLanguage('jsonl')
+    const documented = block?.code.split('\n').map((line) => JSON.parse(line)) ?? []
+    expect(documented.map(shapeOf)).toEqual(printed.map(shapeOf))
+
+    const events = [...new Set(printed.map(({ event }) => event))]
+    expect((await tableUnder('docs/cli.md', 'JSON')).map(([event]) => event)).toEqual(events)
+    for (const event of events) {
+      const fields = (await tableUnder('docs/cli.md', 'JSON', 1))
+        .filter(([, where]) =>
+          where === 'all but error' ? event !== 'error' : where?.split(', ').includes(String(event)),
+        )
+        .map(([field]) => field)
+      const { event: _, ...rest } = printed.find((one) => one.event === event) ?? {}
+      expect(fields).toEqual(Object.keys(rest))
+    }
+  })
+})
+
+test.each([...docs, 'docs/design.md', 'docs/protocol.md', 'CHANGELOG.md'])(
+  'links in %s lead somewhere',
+  async (file) => {
+    const text = await readRepository(file)
+    for (const [, path, anchor] of text.matchAll(/\]\((?!https?:)([^)#]*)(?:#([^)]+))?\)/g)) {
+      const target = path ? normalize(join(file, '..', path)) : file
+      expect(existsSync(join(repository, target)), `${target}, from ${file}`).toBe(true)
+      if (anchor) expect(anchorsOf(await readRepository(target))).toContain(anchor)
+    }
+  },
+)
+
+test('the changelog has an entry for this version', async () => {
+  expect(await readRepository('CHANGELOG.md')).toContain(`\n## [${packageJson.version}] - `)
+})
+
+const repository = fileURLToPath(new URL('..', import.meta.url))
+
+/** What brings each example of errors.md about. */
+const causes = {
+  aborted: () => rejection(openTunnel('localhost:3000', { signal: AbortSignal.abort() })),
+  'address-unavailable': () =>
+    rejection(createServer({ host: '192.0.2.1', port: 8910, secret: 'correct-horse-battery' })),
+  async closed() {
+    await using target = await echoTarget()
+    await using tunnel = await openTunnel(target.port)
+    const connected = pEvent<'connection', Connection>(tunnel, 'connection')
+    const visitor = await visit(tunnel)
+    visitor.write('ping')
+    await once(visitor, 'data')
+    const { closed } = await connected
+    await tunnel.close()
+    return (await closed).error
+  },
+  async 'connection-lost'() {
+    await using server = pipe(['server', '--port', '0'])
+    const tunnel = await openTunnel(3000, { server: await server.stdout.line(/^pipe:/) })
+    server.signal('SIGKILL')
+    return tunnel.closed
+  },
+  'insecure-address': () => rejection(createServer({ host: '0.0.0.0' })),
+  'invalid-option': () => rejection(openTunnel(3000, { port: 99_999 })),
+  async 'limit-reached'() {
+    await using server = await createServer({ limits: { tunnels: 1 } })
+    const { stderr } = await pipeToEnd(['expose', '3000', '3001', '--to', server.address])
+    return new TunnelError('limit-reached', stderr.replace('pipe: ', '').trim())
+  },
+  async 'port-not-allowed'() {
+    await using server = await createServer({ ports: '20000-20100' })
+    return await rejection(openTunnel(3000, { server, port: 8080 }))
+  },
+  async 'port-taken'() {
+    await using other = await echoTarget()
+    return await rejection(openTunnel(3000, { port: other.port }))
+  },
+  async 'ports-exhausted'() {
+    await using other = await echoTarget()
+    await using server = await createServer({ ports: other.port })
+    return await rejection(openTunnel(3000, { server }))
+  },
+  async 'protocol-violation'() {
+    await using web = await httpTarget((_request, response) => response.end())
+    return await rejection(openTunnel(3000, { server: `127.0.0.1:${web.port}` }))
+  },
+  async 'secret-required'() {
+    await using server = await createServer({ secret: 'correct-horse-battery' })
+    return await rejection(openTunnel(3000, { server: server.address }))
+  },
+  async 'secret-wrong'() {
+    await using server = await createServer({ secret: 'correct-horse-battery' })
+    return await rejection(openTunnel(3000, { server: server.address, secret: 'not-the-secret' }))
+  },
+  async 'server-closed'() {
+    const server = await createServer()
+    const tunnel = await openTunnel(3000, { server })
+    await server.close()
+    return tunnel.closed
+  },
+  async 'server-unproven'() {
+    await using server = await createServer()
+    return await rejection(openTunnel(3000, { server, secret: 'correct-horse-battery' }))
+  },
+  async 'server-unreachable'() {
+    return await rejection(openTunnel(3000, { server: `127.0.0.1:${await freePort()}` }))
+  },
+  async 'target-unreachable'() {
+    await using tunnel = await openTunnel(`127.0.0.1:${await freePort()}`)
+    const rejected = pEvent<'reject', Rejection>(tunnel, 'reject')
+    await visit(tunnel)
+    return (await rejected).error
+  },
+  async timeout() {
+    await using server = await silentTarget()
+    return await rejection(openTunnel(3000, { server: `127.0.0.1:${server.port}`, timeout: 100 }))
+  },
+} satisfies Partial<Record<string, () => Promise<TunnelError | undefined>>>
+
+/** What it rejects with. */
+async function rejection(promise: Promise<AsyncDisposable>): Promise<TunnelError | undefined> {
+  try {
+    await using _opened = await promise
+    return undefined
+  } catch (error) {
+    return error as TunnelError
+  }
+}
+
+/** Each JSON object that `pipe expose --json` can print, in the order of the documentation. */
+async function printedJson(): Promise<Record<string, unknown>[]> {
+  await using target = await httpTarget((_request, response) => response.end('ok'))
+  await using program = pipe(['expose', '--json', target.address])
+  const { url } = JSON.parse(await program.stdout.line(/"ready"/))
+  await fetch(url, { headers: { connection: 'close' } })
+  await program.stdout.line(/"connection"/)
+  await target[Symbol.asyncDispose]()
+  await expect(fetch(url)).rejects.toThrow()
+  await program.stdout.line(/target-unreachable/)
+  program.signal('SIGINT')
+  const { stdout } = await program.ended()
+
+  const failed = await pipeToEnd(['expose', '--json', '3000', '--to', `127.0.0.1:${target.port}`])
+  return `${stdout}${failed.stdout}`
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line))
+}
+
+/** A value with what differs from run to run replaced by its type. */
+function shapeOf(value: unknown): unknown {
+  if (typeof value !== 'object' || value === null) return value === null ? null : typeof value
+  return Object.fromEntries(
+    Object.entries(value).map(([key, one]) => [key, /^(event|code)$/.test(key) ? one : shapeOf(one)]),
+  )
+}
+
+interface Property {
+  name: string
+  type: string
+  comment: string
+}
+
+/** The properties of an interface in a source file. */
+function propertiesIn(source: string, name: string): Property[] {
+  const [, body = ''] =
+    new RegExp(`^export interface ${name}\\b[^{]*\\{\\n([\\s\\S]*?)\\n\\}`, 'm').exec(source) ?? []
+  return [...body.matchAll(/(?:\/\*\*((?:(?!\*\/)[\s\S])*)\*\/\s+)?^ {2}(\w+)\??: (.+)$/gm)].map(
+    ([, comment = '', property = '', type = '']) => ({ name: property, type, comment }),
+  )
+}
+
+/** As GitHub makes them. */
+function anchorsOf(markdown: string): string[] {
+  return [...markdown.matchAll(/^#+ (.+)$/gm)].map(([, heading = '']) =>
+    heading
+      .toLowerCase()
+      .replace(/[^\w\- ]/g, '')
+      .replaceAll(' ', '-'),
+  )
+}
