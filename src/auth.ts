@@ -84,10 +84,7 @@ function expectType<T extends FromServer['type']>(message: FromServer | undefine
   if (message?.type === type) return message as Message<typeof fromServer, T>
   if (message?.type === 'refuse') throw errorFromPeer(message.code, message.message)
   if (!message) {
-    throw new TunnelError(
-      'connection-lost',
-      'the server ended the connection during the login: is it a pipe-tunnel server?',
-    )
+    throw new TunnelError('connection-lost', 'it ended the connection during the login')
   }
   throw violation(`sent ${message.type} where ${type} was due`)
 }

@@ -33,8 +33,8 @@ type Entry =
   | { state: 'closing'; resolve(): void }
 
 /**
- * Connects to a server and logs in. Rejects with `server-unreachable`, `connection-lost`, with what the login
- * rejects with, or with the signal's reason.
+ * Connects to a server and logs in. Rejects with `server-unreachable`, with what the login rejects with, or with the
+ * signal's reason.
  */
 export async function connect(server: Endpoint, unref: boolean, aborted: AbortSignal): Promise<Client> {
   const socket = dial(server, unref)
@@ -52,9 +52,12 @@ export async function connect(server: Endpoint, unref: boolean, aborted: AbortSi
     })
     const welcome = await logIn(channel, server.secret)
     return new Client(server, channel, welcome, unref)
-  } catch (error) {
+  } catch (caught) {
     socket.destroy()
-    throw toTunnelError(error, 'connection-lost', `the connection to the server at ${address} broke`)
+    const error = toTunnelError(caught, 'connection-lost', 'the connection broke')
+    if (error.code !== 'protocol-violation' && error.code !== 'connection-lost') throw error
+    const failure = `${address} does not answer as a pipe-tunnel server does`
+    throw new TunnelError(error.code, `${failure} (${error.message}): is this its port?`, { cause: error })
   } finally {
     forget()
   }

@@ -13,7 +13,8 @@ export interface Endpoint extends Address {
   readonly secret?: string | undefined
 }
 
-const WANTED = "a server, or an address such as 'host', 'host:8910' or 'pipe://secret@host:8910'"
+const WANTED =
+  "an address such as 'host', 'host:8910' or 'pipe://secret@host:8910' (server, --to or PIPE_SERVER)"
 
 /**
  * The server to use: as the option says, else as `PIPE_SERVER` does, else undefined, which means one of our own.
@@ -26,17 +27,13 @@ export function findEndpoint(
 ): Endpoint | undefined {
   const given = server ?? (environment[SERVER_VARIABLE] || undefined)
   if (given === undefined) return undefined
-  const endpoint = typeof given === 'string' ? parseEndpoint(given) : given
-  const held = typeof given === 'string' ? (endpoint.secret ?? environment[SECRET_VARIABLE]) : endpoint.secret
-  const known = secret ?? held
-  checkHost('server.host', endpoint.host)
-  checkInteger('server.port', endpoint.port, 1, 65_535)
-  checkSecret(known)
-  return {
-    host: isAnyAddress(endpoint.host) ? 'localhost' : endpoint.host,
-    port: endpoint.port,
-    secret: known,
-  }
+  const { host, port, secret: held } = typeof given === 'string' ? parseEndpoint(given) : given
+  checkHost('server.host', host)
+  checkInteger('server.port', port, 1, 65_535)
+  // A server that is given as an object knows whether it has a secret.
+  const known = secret ?? held ?? (typeof given === 'string' ? environment[SECRET_VARIABLE] : undefined)
+  checkSecret(secret === undefined && held === undefined ? SECRET_VARIABLE : 'secret', known)
+  return { host: isAnyAddress(host) ? 'localhost' : host, port, secret: known }
 }
 
 function parseEndpoint(text: string): Endpoint {

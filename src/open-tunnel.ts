@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto'
+import { formatAddress } from './address.js'
 import { connect } from './client.js'
 import { type WaitOptions, withDeadline } from './deadline.js'
 import { type Endpoint, findEndpoint } from './endpoint.js'
@@ -65,7 +66,8 @@ export async function openTunnels(
     return server
   }
 
-  const doing = `opening a tunnel to ${parsed.map(({ target }) => target.name).join(', ')}`
+  const where = endpoint ? ` through ${formatAddress(endpoint)}` : ''
+  const doing = `opening a tunnel to ${parsed.map(({ target }) => target.name).join(', ')}${where}`
   return withDeadline(doing, { timeout, signal }, async (aborted) => {
     try {
       const client = await connect(endpoint ?? (await embedServer()), unref, aborted)

@@ -31,13 +31,14 @@ export function checkHost(name: string, value: unknown): void {
   }
 }
 
-export function checkSecret(value: unknown): void {
+/** Its complaints do not quote it. */
+export function checkSecret(name: string, value: unknown): void {
   if (value === undefined) return
-  if (typeof value !== 'string') throw invalidOption('secret', 'a text', typeof value)
+  if (typeof value !== 'string') throw invalidOption(name, 'a text', typeof value)
   if (value.length < MIN_SECRET) {
     throw new TunnelError(
       'invalid-option',
-      `secret must have ${MIN_SECRET} characters or more, not ${value.length}: is the variable it comes from set?`,
+      `${name} must have ${MIN_SECRET} characters or more, not ${value.length}${value ? '' : ': is it set?'}`,
     )
   }
 }

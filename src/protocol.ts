@@ -73,9 +73,7 @@ export function encode(message: FromClient | FromServer): Buffer {
 export function decodeLength(header: Buffer): number {
   const length = header.readUInt32BE()
   if (length >= 2 && length <= MAX_MESSAGE) return length
-  throw violation(
-    `announced a message of ${length} bytes, where 2 to ${MAX_MESSAGE} are allowed; does something else listen there?`,
-  )
+  throw violation(`announced a message of ${length} bytes, where 2 to ${MAX_MESSAGE} are allowed`)
 }
 
 /**

@@ -89,6 +89,8 @@ export interface Server extends EventEmitter<ServerEvents>, AsyncDisposable {
   /** Where clients connect, without the secret: `pipe://127.0.0.1:8910`. */
   readonly address: string
   readonly secret: string | undefined
+  /** How many visitors are inside now. */
+  readonly connections: number
   /** The tunnels that are open now. */
   readonly tunnels: readonly TunnelInfo[]
   /** Closes all tunnels and resolves when every socket is closed. Every call gives the same promise. */
@@ -140,6 +142,10 @@ class TunnelServer extends Emitter<ServerEvents> implements Server {
 
   get secret(): string | undefined {
     return this.#settings.secret
+  }
+
+  get connections(): number {
+    return this.#connections.size
   }
 
   get tunnels(): readonly TunnelInfo[] {
@@ -257,7 +263,7 @@ function readOptions(options: ServerOptions) {
   checkHost('host', host)
   checkPort('port', port)
   if (publicHost !== undefined) checkHost('publicHost', publicHost)
-  checkSecret(secret)
+  checkSecret('secret', secret)
   for (const [name, value] of Object.entries({
     handshakeTimeout,
     exchangeTimeout,

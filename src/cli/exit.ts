@@ -3,6 +3,9 @@ import { TunnelError } from '../errors.js'
 /** The exit codes of `pipe`, as documented in `docs/cli.md`. */
 export const exit = { closed: 0, failed: 1, usage: 2, lost: 3 } as const
 
+/** How long visitors get to finish at the first Ctrl-C, in milliseconds. */
+export const GRACE = 5_000
+
 /** Tells of an error in a sentence, and sets the exit code that goes with it. */
 export function fail(error: unknown): void {
   const ours = error instanceof TunnelError

@@ -2,12 +2,9 @@ import { TunnelError } from '../errors.js'
 import { openTunnels, type WantedTunnel } from '../open-tunnel.js'
 import { invalidOption } from '../options.js'
 import type { Tunnel } from '../tunnel.js'
-import { exit, fail, onEndSignals } from './exit.js'
+import { exit, fail, GRACE, onEndSignals } from './exit.js'
 import { jsonReport, type Report, textReport } from './report.js'
 import { readSecret, type SecretOptions } from './secret.js'
-
-/** How long visitors get to finish at the first Ctrl-C, in milliseconds. */
-const GRACE = 5_000
 
 interface ExposeOptions extends SecretOptions {
   to?: string

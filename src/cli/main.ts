@@ -34,6 +34,7 @@ program
   .addOption(secretFile)
   .addOption(new Option('--json', 'one JSON object a line on stdout').conflicts('quiet'))
   .option('--quiet', 'print the URL and errors, nothing else')
+  .showHelpAfterError('(such as: pipe expose 3000; pipe expose --help lists the options)')
   .action(async (targets: string[], options) => (await import('./expose.js')).expose(targets, options))
 
 program
@@ -46,6 +47,7 @@ program
   .addOption(secret)
   .addOption(secretFile)
   .option('--insecure', 'listen on a public address without a secret')
+  .showHelpAfterError('(pipe server --help lists the options)')
   .action(async (options) => (await import('./server.js')).runServer(options))
 
 // A reader that leaves early, as in `pipe expose 3000 | head -1`, is no reason to end.

@@ -4,6 +4,7 @@ import { isLoopback } from '../address.js'
 import type { Connection, ConnectionEnd, Rejection } from '../connection.js'
 import { TunnelError } from '../errors.js'
 import type { Tunnel } from '../tunnel.js'
+import { GRACE } from './exit.js'
 
 /** What `pipe expose` tells while it runs. */
 export interface Report {
@@ -29,7 +30,7 @@ export function textReport({ quiet, many }: { quiet: boolean; many: boolean }): 
   return {
     ready(tunnel) {
       process.stdout.write(`${tunnel.url}\n`)
-      say(dim(`leads to ${tunnel.target}`))
+      say(dim(many ? `${tunnel.url} leads to ${tunnel.target}` : `leads to ${tunnel.target}`))
     },
     open(tunnels) {
       const isLocal = tunnels.every(({ host }) => isLoopback(host))
@@ -49,7 +50,7 @@ export function textReport({ quiet, many }: { quiet: boolean; many: boolean }): 
       sayOf(tunnel, visitor, red(`turned away: ${error.message}`))
     },
     closing(visitors) {
-      if (visitors > 0) say(dim(`closing; waiting for ${visitors} inside, Ctrl-C again cuts them off`))
+      if (visitors > 0) say(dim(closingLine(visitors)))
     },
     close(tunnel, error) {
       if (error) process.stderr.write(`pipe: ${tunnel.url} is gone: ${error.message}\n`)
@@ -94,6 +95,11 @@ export function jsonReport(): Report {
       )
     },
   }
+}
+
+/** What the first Ctrl-C tells while visitors are inside. */
+export function closingLine(visitors: number): string {
+  return `closing; waiting up to ${GRACE / 1_000} s for ${visitors} inside, Ctrl-C again cuts them off`
 }
 
 function plain(error: TunnelError | undefined) {

@@ -12,8 +12,12 @@ export function readSecret({ secret, secretFile }: SecretOptions): string | unde
   try {
     return readFileSync(secretFile, 'utf8').split(/\r?\n/)[0]
   } catch (error) {
-    throw new TunnelError('invalid-option', `can't read the secret: ${(error as Error).message}`, {
-      cause: error,
-    })
+    throw new TunnelError(
+      'invalid-option',
+      `can't read the secret from ${secretFile} (${(error as Error).message}): give a file whose first line is the secret`,
+      {
+        cause: error,
+      },
+    )
   }
 }

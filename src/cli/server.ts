@@ -1,10 +1,8 @@
 import { once } from 'node:events'
 import { createServer, type Server, type ServerOptions } from '../server.js'
-import { onEndSignals } from './exit.js'
+import { GRACE, onEndSignals } from './exit.js'
+import { closingLine } from './report.js'
 import { readSecret, type SecretOptions } from './secret.js'
-
-/** How long visitors get to finish at the first Ctrl-C, in milliseconds. */
-const GRACE = 5_000
 
 /** `pipe server`: runs until it is told to end. */
 export async function runServer(options: Omit<ServerOptions, 'secret'> & SecretOptions): Promise<void> {
@@ -12,7 +10,10 @@ export async function runServer(options: Omit<ServerOptions, 'secret'> & SecretO
   const server = await createServer({ ...options, secret })
   const closed = once(server, 'close')
   // Before anything is printed: a script may answer the address with a signal at once.
-  const stopListening = onEndSignals((count) => server.close({ grace: count === 1 ? GRACE : 0 }))
+  const stopListening = onEndSignals((count) => {
+    if (count === 1 && server.connections > 0) process.stderr.write(`${closingLine(server.connections)}\n`)
+    server.close({ grace: count === 1 ? GRACE : 0 })
+  })
   report(server)
   process.stdout.write(`${server.address}\n`)
   const secrecy = secret === undefined ? 'asks for no secret' : 'asks for the secret'

@@ -160,6 +160,8 @@ export interface FakeServer extends AsyncDisposable {
   readonly secret: string | undefined
   /** The next connection. */
   accept(): Promise<RawPeer>
+  /** Takes no more connections. */
+  refuse(): void
 }
 
 export async function fakeServer(secret?: string): Promise<FakeServer> {
@@ -183,11 +185,13 @@ export async function fakeServer(secret?: string): Promise<FakeServer> {
         await pEvent(listener, 'connection', { timeout: DEADLINE })
       }
     },
+    refuse() {
+      listener.close()
+    },
     async [Symbol.asyncDispose]() {
-      const closed = once(listener, 'close')
       listener.close()
       for (const peer of all) await peer.close()
-      await closed
+      if (listener.listening) await once(listener, 'close')
     },
   }
 }
