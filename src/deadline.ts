@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events'
 import { TunnelError } from './errors.js'
 import { checkTimeout } from './options.js'
 
@@ -21,7 +22,11 @@ export async function withDeadline<T>(
   checkTimeout('timeout', timeout)
   const controller = new AbortController()
   const timer = setTimeout(timerOnTimeout, timeout)
-  signal?.addEventListener('abort', signalOnAbort)
+  if (signal) {
+    // One signal may serve any number of operations; Node would warn of more than ten.
+    setMaxListeners(0, signal)
+    signal.addEventListener('abort', signalOnAbort)
+  }
   if (signal?.aborted) signalOnAbort()
   try {
     controller.signal.throwIfAborted()

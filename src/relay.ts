@@ -4,6 +4,8 @@ import { TunnelError } from './errors.js'
 /** How long a relay lives on in silence once one side has finished sending, in milliseconds. */
 const HALF_CLOSE_TIMEOUT = 300_000
 
+const NOTHING = Buffer.alloc(0)
+
 /** How a relay went. */
 export interface RelayEnd {
   /** Bytes from the first stream to the second, as handed on. */
@@ -87,11 +89,21 @@ function copy(source: Duplex, sink: Duplex, onBytes: () => void, onEnd: () => vo
   }
 
   function sourceOnEnd() {
-    sink.end()
+    whenUnbroken(source, () => sink.end())
     onEnd()
   }
 
   return () => bytes
+}
+
+/**
+ * Calls back unless the stream, which has ended, turns out to be broken. A reset that comes behind unread bytes
+ * looks like an end to Node (libuv: POLLHUP after a partial read), and a truncated request would look complete. A
+ * write, even of nothing, tells the two apart.
+ */
+function whenUnbroken(stream: Duplex, onUnbroken: () => void): void {
+  if (!stream.writable || stream.writableLength > 0) onUnbroken()
+  else stream.write(NOTHING, (error) => error || onUnbroken())
 }
 
 function whenClosed(stream: Duplex, onClose: () => void): void {
@@ -104,6 +116,11 @@ function whenClosed(stream: Duplex, onClose: () => void): void {
 /** Cuts a stream so that its peer can't take it for finished: by a reset where it has one. */
 export function reset(stream: Duplex): void {
   if (stream.destroyed) return
+  if (stream.writableEnded && !stream.writableFinished && stream.writableLength === 0) {
+    // Node can't reset a socket whose FIN is just being sent, and would never close it: one turn later it can.
+    stream.once('finish', () => reset(stream))
+    return
+  }
   try {
     if ('resetAndDestroy' in stream && typeof stream.resetAndDestroy === 'function') stream.resetAndDestroy()
     else stream.destroy()

@@ -2,7 +2,7 @@ import { once } from 'node:events'
 import net from 'node:net'
 import { Duplex } from 'node:stream'
 import { describe, expect, test, vi } from 'vitest'
-import { type RelayEnd, relay } from '../src/relay.js'
+import { type RelayEnd, relay, reset } from '../src/relay.js'
 import { readAll, silentTarget, tcpTarget } from './helpers/targets.js'
 import { ending, visit } from './helpers/visitor.js'
 
@@ -160,6 +160,25 @@ describe('relay', () => {
       await once(pair.left, 'data')
     }
     expect(pair.left.bytesRead).toBe(400)
+  })
+
+  test('a reset behind bytes is never taken for the end', async () => {
+    for (let i = 0; i < 200; i++) {
+      await using pair = await relayed()
+      pair.right.resume()
+      pair.left.write('half of a request')
+      pair.left.resetAndDestroy()
+      // What the other side sees is not asked: in Node it is as easily fooled as the relay was.
+      expect((await pair.end).error).toBeDefined()
+    }
+  })
+
+  test('a socket whose FIN is just being sent can be reset', async () => {
+    await using target = await silentTarget()
+    const socket = await visit({ host: '127.0.0.1', port: target.port })
+    socket.end()
+    reset(socket)
+    await once(socket, 'close')
   })
 
   test('any byte streams will do, and their errors are not thrown', async () => {

@@ -336,6 +336,16 @@ describe('a tunnel opens', () => {
     await expect(opening).rejects.toMatchObject({ code: 'aborted', cause: 'enough' })
   })
 
+  test('many at once with one signal, and nothing is printed', async () => {
+    const warned = vi.fn()
+    process.on('warning', warned)
+    const { signal } = new AbortController()
+    const tunnels = await Promise.all(Array.from({ length: 20 }, () => openTunnel(3000, { signal })))
+    await Promise.all(tunnels.map((tunnel) => tunnel.close()))
+    process.off('warning', warned)
+    expect(warned).not.toHaveBeenCalled()
+  })
+
   test('and a signal that aborts later leaves it alone', async () => {
     await using target = await echoTarget()
     const controller = new AbortController()
