@@ -23,7 +23,7 @@ export async function admit(
   channel: ServerChannel,
   hello: Hello,
   secret: string | undefined,
-  times: Omit<Welcome, 'type' | 'proof'>,
+  { heartbeatTimeout, exchangeTimeout }: Omit<Welcome, 'type' | 'proof'>,
 ): Promise<void> {
   if (hello.version !== PROTOCOL_VERSION) {
     throw new TunnelError(
@@ -35,9 +35,10 @@ export async function admit(
   channel.send({ type: 'challenge', nonce, secret: secret !== undefined })
 
   const login = await channel.receive()
-  if (login?.type !== 'login') throw violation(`sent ${login?.type ?? 'nothing'} where login was due`)
+  if (!login) throw new TunnelError('connection-lost', 'the client left in the middle of the login')
+  if (login.type !== 'login') throw violation(`sent ${login.type} where login was due`)
   if (secret === undefined) {
-    channel.send({ type: 'welcome', proof: null, ...times })
+    channel.send({ type: 'welcome', proof: null, heartbeatTimeout, exchangeTimeout })
     return
   }
   if (login.proof === null) {
@@ -49,7 +50,12 @@ export async function admit(
   if (!equal(login.proof, proof('client', secret, hello.nonce, nonce))) {
     throw new TunnelError('secret-wrong', 'the secret is not the one that the server holds')
   }
-  channel.send({ type: 'welcome', proof: proof('server', secret, hello.nonce, nonce), ...times })
+  channel.send({
+    type: 'welcome',
+    proof: proof('server', secret, hello.nonce, nonce),
+    heartbeatTimeout,
+    exchangeTimeout,
+  })
 }
 
 /** The client's half: rejects a server that refuses it, or that does not hold the client's secret. */
@@ -64,8 +70,7 @@ export async function logIn(channel: ClientChannel, secret: string | undefined):
       'the server asks for no secret, so nothing shows that it is yours: start it with the secret, or connect without one',
     )
   }
-  const mine =
-    challenge.secret && secret !== undefined ? proof('client', secret, nonce, challenge.nonce) : null
+  const mine = secret !== undefined ? proof('client', secret, nonce, challenge.nonce) : null
   channel.send({ type: 'login', proof: mine })
 
   const welcome = expectType(await channel.receive(), 'welcome')

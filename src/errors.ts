@@ -52,10 +52,14 @@ export function toTunnelError(
   return new TunnelError(code, `${failure} (${reasonOf(error)})${next ? `: ${next}` : ''}`, { cause: error })
 }
 
-/** The error that a peer told us of. A code of a later version becomes `refused`. */
+/**
+ * The error that a peer told us of. A code of a later version becomes `refused`. The sentence loses what a terminal
+ * or a log would act on: control characters, line breaks among them.
+ */
 export function errorFromPeer(code: string, message: string): TunnelError {
   const known = errorCodes.find((one) => one === code)
-  return new TunnelError(known ?? 'refused', known ? message : `${message} (${code})`)
+  const sentence = known ? message : `${message} (${code})`
+  return new TunnelError(known ?? 'refused', sentence.replace(/[\p{Cc}\p{Zl}\p{Zp}]+/gu, ' '))
 }
 
 /** A system error's own words; without the addresses where several were tried. */

@@ -79,7 +79,8 @@ export async function openTunnels(
       }
       return await Promise.all(parsed.map((one) => client.open({ ...one, release }, aborted)))
     } catch (error) {
-      await closeAll()
+      // Not awaited: a server that does not answer may not keep the caller beyond the timeout.
+      closeAll()
       throw error
     }
   })

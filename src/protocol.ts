@@ -24,7 +24,7 @@ export const fromClient = {
   /** Gives a tunnel back. The server answers with `closed`. */
   close: { tunnel: integer(1, 2 ** 31) },
   /** Turns a visitor away: its target can't be reached. */
-  reject: { tunnel: integer(1, 2 ** 31), id: uuid, code: text(64), message: text(MAX_SENTENCE) },
+  reject: { tunnel: integer(1, 2 ** 31), id: uuid, code: name, message: text(MAX_SENTENCE) },
   /** Answers the server's heartbeat. */
   heartbeat: {},
   /** First on a data stream: the visitor it is for. */
@@ -38,17 +38,17 @@ export const fromServer = {
   /** Ends the login. The proof is null where no secret was asked for; times are in milliseconds. */
   welcome: {
     proof: nullable(hex(32)),
-    heartbeatTimeout: integer(1, 2 ** 31),
-    exchangeTimeout: integer(1, 2 ** 31),
+    heartbeatTimeout: integer(1, 2 ** 31 - 1),
+    exchangeTimeout: integer(1, 2 ** 31 - 1),
   },
   /** Last before the server ends a connection. Keeps this shape in every version. */
-  refuse: { code: text(64), message: text(MAX_SENTENCE) },
+  refuse: { code: name, message: text(MAX_SENTENCE) },
   /** Answers `forward`: the public address is open. Host is null where it is the host that the client dialled. */
-  forwarded: { tunnel: integer(1, 2 ** 31), host: nullable(text(255)), port: integer(1, 65_535) },
+  forwarded: { tunnel: integer(1, 2 ** 31), host: nullable(host), port: integer(1, 65_535) },
   /** The tunnel is gone, or never came to be: answers `close` and `forward`, or comes unasked. */
-  closed: { tunnel: integer(1, 2 ** 31), code: text(64), message: text(MAX_SENTENCE) },
+  closed: { tunnel: integer(1, 2 ** 31), code: name, message: text(MAX_SENTENCE) },
   /** A visitor waits at this tunnel: open a data stream for it, or `reject` it. */
-  exchange: { tunnel: integer(1, 2 ** 31), id: uuid, address: text(255), port: integer(0, 65_535) },
+  exchange: { tunnel: integer(1, 2 ** 31), id: uuid, address: host, port: integer(0, 65_535) },
   /** Sent at an interval. */
   heartbeat: {},
 }
@@ -117,7 +117,9 @@ function parse(json: Buffer): Record<string, unknown> {
 
 /** What the peer sent, short enough for a sentence. */
 function quote(value: unknown): string {
-  return value === undefined ? 'missing' : (JSON.stringify(value)?.slice(0, 80) ?? typeof value)
+  if (value === undefined) return 'missing'
+  // Not what is inside: it may be nested deeper than JSON.stringify can follow.
+  return typeof value === 'object' && value !== null ? 'a structure' : JSON.stringify(value).slice(0, 80)
 }
 
 type Check<T> = (value: unknown) => value is T
@@ -132,6 +134,16 @@ function integer(min: number, max: number): Check<number> {
 
 function text(max: number): Check<string> {
   return (value): value is string => typeof value === 'string' && value.length <= max
+}
+
+/** A code: `port-taken`. */
+function name(value: unknown): value is string {
+  return typeof value === 'string' && /^[a-z-]{1,64}$/.test(value)
+}
+
+/** A host name or an IP address, which becomes part of URLs and of lines on a terminal. */
+function host(value: unknown): value is string {
+  return typeof value === 'string' && /^[\w.:%-]{1,255}$/.test(value)
 }
 
 function hex(bytes: number): Check<string> {

@@ -164,8 +164,15 @@ class TunnelServer extends Emitter<ServerEvents> implements Server {
   async accept(socket: net.Socket): Promise<void> {
     const client = peerOf(socket)
     const channel = serverChannel(socket)
+    let first: FromClient | undefined
     try {
-      const first = await this.#greet(channel)
+      const loggedIn = this.#addNewcomer(channel)
+      try {
+        first = await channel.receive()
+        if (first?.type === 'hello') await admit(channel, first, this.secret, this.#settings)
+      } finally {
+        loggedIn()
+      }
       switch (first?.type) {
         case 'hello':
           return await this.#serve(channel, client)
@@ -173,35 +180,31 @@ class TunnelServer extends Emitter<ServerEvents> implements Server {
           return this.#join(first.id, channel.release())
         case undefined:
           // Somebody looked whether the port is open.
-          return channel.finish()
+          return void channel.finish()
         default:
           throw violation(`began with ${first?.type}`)
       }
     } catch (caught) {
       const error = toTunnelError(caught, 'connection-lost', 'the connection broke')
-      channel.send({ type: 'refuse', ...errorFields(error) })
-      channel.finish()
+      // Until it has said what it is, it may be a data stream: its client would hand a sentence of ours to the target.
+      if (first || error.code === 'protocol-violation') refuse(channel, error)
+      else reset(channel.release())
       this.tell('refuse', { client, error })
     }
   }
 
-  /** The first message of a connection, after the login where it is `hello`. */
-  async #greet(channel: ServerChannel): Promise<FromClient | undefined> {
-    const { secret, handshakeTimeout, exchangeTimeout, heartbeatTimeout, newcomers } = this.#settings
+  /** Counts a connection that has not logged in, and limits its time. Gives back what to call when it has. */
+  #addNewcomer(channel: ServerChannel): () => void {
+    const { handshakeTimeout, newcomers } = this.#settings
     if (this.#newcomers.size >= newcomers) {
       throw new TunnelError('limit-reached', `${newcomers} connections are logging in already: try again`)
     }
     this.#newcomers.add(channel)
     const timer = setTimeout(() => {
-      channel.interrupt(
-        new TunnelError('timeout', `the connection did not log in within ${handshakeTimeout} ms`),
-      )
+      const message = `the connection did not log in within ${handshakeTimeout} ms`
+      channel.interrupt(new TunnelError('timeout', message))
     }, handshakeTimeout).unref()
-    try {
-      const first = await channel.receive()
-      if (first?.type === 'hello') await admit(channel, first, secret, { exchangeTimeout, heartbeatTimeout })
-      return first
-    } finally {
+    return () => {
       clearTimeout(timer)
       this.#newcomers.delete(channel)
     }
@@ -247,6 +250,11 @@ class TunnelServer extends Emitter<ServerEvents> implements Server {
     await listenerClosed
     this.tell('close')
   }
+}
+
+function refuse(channel: ServerChannel, error: TunnelError): void {
+  channel.send({ type: 'refuse', ...errorFields(error) })
+  channel.finish()
 }
 
 function serverClosed(): TunnelError {

@@ -104,7 +104,8 @@ export function portOf(listener: net.Server): number {
 /** Where a connection comes from, as it stays after the socket is closed. */
 export function peerOf(socket: net.Socket): { address: string; port: number } {
   // A dual-stack listener shows IPv4 peers as ::ffff:192.0.2.1 (RFC 4291, 2.5.5.2).
-  const address = (socket.remoteAddress ?? '').replace(/^::ffff:(?=\d+\.)/, '')
+  // One that is gone already has none at all.
+  const address = (socket.remoteAddress ?? 'unknown').replace(/^::ffff:(?=\d+\.)/, '')
   return { address, port: socket.remotePort ?? 0 }
 }
 

@@ -243,21 +243,28 @@ describe('a field', () => {
       ...noTexts,
     ],
   }
+  const address = {
+    right: ['127.0.0.1', '::1', 'fe80::1%eth0', 'tunnel.example.com', 'my_service', 'x'.repeat(255)],
+    wrong: ['', 'x'.repeat(256), 'a b', 'a\n', 'a/b', '[::1]', 'a@b', '\u001b[2J', 'ä', ...noTexts],
+  }
   /** The kinds of docs/protocol.md, each with values in and out of its bounds. */
   const kinds: Record<string, { right: unknown[]; wrong: unknown[] }> = {
     version: range(1, 65_535),
     tunnel: range(1, 2 ** 31),
-    time: { right: [1, 2 ** 31 - 1], wrong: [0, -1, 1.5, 2 ** 32, ...noNumbers] },
+    time: range(1, 2 ** 31 - 1),
     port: range(0, 65_535),
     'public port': range(1, 65_535),
     protocol: { right: ['tcp'], wrong: ['TCP', 'udp', '', ...noTexts] },
     nonce: hex,
     proof: { right: [null, ...hex.right], wrong: hex.wrong.filter((value) => value !== null) },
     id: uuid,
-    code: text(64),
+    code: {
+      right: ['a', 'port-taken', 'of-a-later-version', 'x'.repeat(64)],
+      wrong: ['', 'x'.repeat(65), 'PORT-TAKEN', 'port taken', 'port\u001btaken', 'a\n', ...noTexts],
+    },
     sentence: text(1_000),
-    address: text(255),
-    host: { right: [null, ...text(255).right], wrong: text(255).wrong.filter((value) => value !== null) },
+    address,
+    host: { right: [null, ...address.right], wrong: address.wrong.filter((value) => value !== null) },
     boolean: { right: [true, false], wrong: [0, 1, 'true', '', null, ...objects] },
   }
 
@@ -316,6 +323,7 @@ describe('a field', () => {
   test.each([
     ['arrays that nobody asked for', (depth: number) => `{"type":"heartbeat","x":${nested(depth)}}`],
     ['arrays alone', nested],
+    ['arrays for a type', (depth: number) => `{"type":${nested(depth)}}`],
     ['objects', (depth: number) => `${'{"a":'.repeat(depth / 3)}1${'}'.repeat(depth / 3)}`],
   ])('may nest as deep as a message holds: %s', (_, make) => {
     const json = make((MAX_MESSAGE - 100) / 2)
@@ -368,7 +376,8 @@ test('every message is decoded as it was encoded', () => {
     .map((bytes) => Buffer.from(bytes).toString('hex'))
   const number = fc.integer({ min: 1, max: 2 ** 31 })
   const port = fc.integer({ min: 0, max: 65_535 })
-  const error = { code: text(64), message: text(1_000) }
+  const error = { code: fc.stringMatching(/^[a-z-]{1,64}$/), message: text(1_000) }
+  const address = fc.stringMatching(/^[\w.:%-]{1,255}$/)
   const proof = fc.option(hex)
   const uuid = fc.uuid({ version: 4 })
   const time = fc.integer({ min: 1, max: 2 ** 31 - 1 })
@@ -390,11 +399,11 @@ test('every message is decoded as it was encoded', () => {
     fc.record({
       ...type('forwarded'),
       tunnel: number,
-      host: fc.option(text(255)),
+      host: fc.option(address),
       port: port.filter((one) => one > 0),
     }),
     fc.record({ ...type('closed'), tunnel: number, ...error }),
-    fc.record({ ...type('exchange'), tunnel: number, id: uuid, address: text(255), port }),
+    fc.record({ ...type('exchange'), tunnel: number, id: uuid, address, port }),
     fc.record(type('heartbeat')),
   )
 

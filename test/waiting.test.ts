@@ -1,9 +1,10 @@
 /** What a visitor lives through before its exchange is made: the client here is a raw peer that takes its time. */
 import { once } from 'node:events'
 import { pEvent } from 'p-event'
-import { createServer, type Rejection, type ServerOptions } from 'pipe-tunnel'
+import { createServer, openTunnel, type Rejection, type ServerOptions } from 'pipe-tunnel'
 import { describe, expect, test, vi } from 'vitest'
 import { RawPeer } from './helpers/raw-peer.js'
+import { readAll, tcpTarget } from './helpers/targets.js'
 import { ending, visit } from './helpers/visitor.js'
 
 /** A server with a raw client and its tunnel. */
@@ -154,5 +155,25 @@ describe('a visitor that waits', () => {
     // There is room again.
     await visit(world.address)
     await world.client.receive('exchange')
+  })
+})
+
+describe('a data stream that the server gives up', () => {
+  test('is reset, so that the target never takes the reason for bytes of the visitor', async () => {
+    const got: Promise<Buffer | Error>[] = []
+    await using target = await tcpTarget((socket) => got.push(readAll(socket).catch((error: Error) => error)))
+    await using server = await createServer({ limits: { newcomers: 1 } })
+    await using tunnel = await openTunnel(target.port, { server })
+    await using silent = await RawPeer.connect(server)
+    // From here on the silent one is the only newcomer that may be.
+    await RawPeer.connect(server).then(
+      (probe) => probe.ended(),
+      () => {},
+    )
+    expect(silent.socket.destroyed).toBe(false)
+
+    expect(await ending(await visit(tunnel))).toBe('reset')
+    expect(got).toHaveLength(1)
+    expect(await got[0]).toBeInstanceOf(Error)
   })
 })
