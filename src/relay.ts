@@ -1,3 +1,4 @@
+import { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { TunnelError } from './errors.js'
 
@@ -116,16 +117,17 @@ function whenClosed(stream: Duplex, onClose: () => void): void {
 /** Cuts a stream so that its peer can't take it for finished: by a reset where it has one. */
 export function reset(stream: Duplex): void {
   if (stream.destroyed) return
-  if (stream.writableEnded && !stream.writableFinished && stream.writableLength === 0) {
+  if (!(stream instanceof Socket) || stream.connecting) {
+    stream.destroy()
+  } else if (stream.writableEnded && !stream.writableFinished && stream.writableLength === 0) {
     // Node can't reset a socket whose FIN is just being sent, and would never close it: one turn later it can.
     stream.once('finish', () => reset(stream))
-    return
-  }
-  try {
-    if ('resetAndDestroy' in stream && typeof stream.resetAndDestroy === 'function') stream.resetAndDestroy()
-    else stream.destroy()
-  } catch {
-    // Only TCP sockets have a reset: on a pipe or a unix socket the call throws.
-    stream.destroy()
+  } else {
+    try {
+      stream.resetAndDestroy()
+    } catch {
+      // Only TCP sockets have a reset: on a pipe or a unix socket the call throws.
+      stream.destroy()
+    }
   }
 }

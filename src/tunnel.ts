@@ -11,6 +11,7 @@ import {
 import { Emitter } from './emitter.js'
 import { TunnelError, type TunnelErrorCode, toTunnelError } from './errors.js'
 import { encode, type FromClient, type fromServer, type Message } from './protocol.js'
+import { reset } from './relay.js'
 import type { ParsedTarget } from './target.js'
 import { connected, dial } from './tcp.js'
 
@@ -136,7 +137,7 @@ export class ClientTunnel extends Emitter<TunnelEvents> implements Tunnel {
       this.#connections.add(connection, toTarget)
       this.tell('connection', connection)
     } catch (caught) {
-      for (const socket of sockets) socket.destroy()
+      for (const socket of sockets) reset(socket)
       const rejection = { id, visitor, error: toTunnelError(caught, 'closed', 'the exchange failed') }
       this.#options.onReject(rejection)
       this.tell('reject', rejection)
@@ -172,7 +173,7 @@ export class ClientTunnel extends Emitter<TunnelEvents> implements Tunnel {
 
   async #shut(grace: number): Promise<void> {
     await this.#options.giveBack()
-    for (const socket of this.#dialling) socket.destroy()
+    for (const socket of this.#dialling) reset(socket)
     await this.#connections.finish(grace)
     await this.#release()
     this.#resolveClosed(undefined)
