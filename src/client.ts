@@ -1,4 +1,4 @@
-import { formatAddress } from './address.js'
+import { type Address, formatAddress } from './address.js'
 import { logIn } from './auth.js'
 import { type ClientChannel, clientChannel } from './channel.js'
 import { whenAborted } from './deadline.js'
@@ -51,7 +51,9 @@ export async function connect(server: Endpoint, unref: boolean, aborted: AbortSi
       )
     })
     const welcome = await logIn(channel, server.secret)
-    return new Client(server, channel, welcome, unref)
+    // Data streams go where this one went, also where the name has several addresses.
+    const reached = { host: socket.remoteAddress ?? server.host, port: server.port }
+    return new Client(server.host, reached, channel, welcome, unref)
   } catch (caught) {
     socket.destroy()
     const error = toTunnelError(caught, 'connection-lost', 'the connection broke')
@@ -65,7 +67,9 @@ export async function connect(server: Endpoint, unref: boolean, aborted: AbortSi
 
 /** The client's half of a control connection after the login: any number of tunnels. */
 export class Client {
-  readonly #server: Endpoint
+  /** The server's name, as the caller gave it. */
+  readonly #host: string
+  readonly #server: Address
   readonly #channel: ClientChannel
   readonly #welcome: Message<typeof fromServer, 'welcome'>
   readonly #unref: boolean
@@ -74,11 +78,13 @@ export class Client {
   #lastNumber = 0
 
   constructor(
-    server: Endpoint,
+    host: string,
+    server: Address,
     channel: ClientChannel,
     welcome: Message<typeof fromServer, 'welcome'>,
     unref: boolean,
   ) {
+    this.#host = host
     this.#server = server
     this.#channel = channel
     this.#welcome = welcome
@@ -158,7 +164,7 @@ export class Client {
     const { target, release } = entry.options
     const tunnel = new ClientTunnel({
       target,
-      host: host ?? this.#server.host,
+      host: host ?? this.#host,
       port,
       server: this.#server,
       exchangeTimeout: this.#welcome.exchangeTimeout,

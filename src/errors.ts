@@ -53,13 +53,21 @@ export function toTunnelError(
 }
 
 /**
- * The error that a peer told us of. A code of a later version becomes `refused`. The sentence loses what a terminal
- * or a log would act on: control characters, line breaks among them.
- */
+ * The error that a peer told us of. A code of a later version becomes `refused`. */
 export function errorFromPeer(code: string, message: string): TunnelError {
   const known = errorCodes.find((one) => one === code)
   const sentence = known ? message : `${message} (${code})`
-  return new TunnelError(known ?? 'refused', sentence.replace(/[\p{Cc}\p{Zl}\p{Zp}]+/gu, ' '))
+  return new TunnelError(known ?? 'refused', printable(sentence))
+}
+
+/** The text without what a terminal or a log would act on: control characters, line breaks among them. */
+export function printable(text: string): string {
+  return text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]+/gu, ' ')
+}
+
+/** Whether it is the system's error of this code, such as `ECONNRESET`. */
+export function isSystemError(error: unknown, code: string): error is NodeJS.ErrnoException {
+  return error instanceof Error && 'code' in error && error.code === code
 }
 
 /** A system error's own words; without the addresses where several were tried. */

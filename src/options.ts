@@ -44,7 +44,10 @@ export function checkSecret(name: string, value: unknown): void {
 }
 
 /** The value, shortened, and without the secret that an address may hold. */
-function show(value: unknown): string {
-  const text = (typeof value === 'string' ? JSON.stringify(value) : String(value)).replace(/\/\/.*@/, '//…@')
+export function show(value: unknown): string {
+  const text = (typeof value === 'string' ? JSON.stringify(value) : String(value)).replace(
+    /^("?).*@/s,
+    '$1…@',
+  )
   return text.length > 80 ? `${text.slice(0, 80)}…` : text
 }

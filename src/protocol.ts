@@ -3,7 +3,7 @@
  * (big endian), then that many bytes of JSON. Every connection to a server begins with one: `hello`
  * makes it a control connection, `exchange` a data stream that is raw bytes from then on.
  */
-import { TunnelError } from './errors.js'
+import { printable, TunnelError } from './errors.js'
 
 export const PROTOCOL_VERSION = 1
 /** Longest JSON of a message, in bytes: a `closed` with its sentence needs 1 KiB, the rest is room for versions to come. */
@@ -119,7 +119,9 @@ function parse(json: Buffer): Record<string, unknown> {
 function quote(value: unknown): string {
   if (value === undefined) return 'missing'
   // Not what is inside: it may be nested deeper than JSON.stringify can follow.
-  return typeof value === 'object' && value !== null ? 'a structure' : JSON.stringify(value).slice(0, 80)
+  return typeof value === 'object' && value !== null
+    ? 'a structure'
+    : printable(JSON.stringify(value)).slice(0, 80)
 }
 
 type Check<T> = (value: unknown) => value is T

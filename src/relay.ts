@@ -1,6 +1,6 @@
 import { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
-import { TunnelError } from './errors.js'
+import { isSystemError, TunnelError } from './errors.js'
 
 /** How long a relay lives on in silence once one side has finished sending, in milliseconds. */
 const HALF_CLOSE_TIMEOUT = 300_000
@@ -35,8 +35,9 @@ export function relay(
     let silence: NodeJS.Timeout | undefined
     let open = 2
 
-    const bytesIn = copy(first, second, onBytes, onEnd)
-    const bytesOut = copy(second, first, onBytes, onEnd)
+    const sides = [openSide(first), openSide(second)] as const
+    const bytesIn = copy(sides[0], sides[1], onBytes, onEnd)
+    const bytesOut = copy(sides[1], sides[0], onBytes, onEnd)
     whenClosed(first, () => onClosed(first, second))
     whenClosed(second, () => onClosed(second, first))
 
@@ -69,8 +70,42 @@ export function relay(
   })
 }
 
+/** A stream of a relay. */
+interface Side {
+  stream: Duplex
+  /** Why it takes no more bytes, while it may still have some to give. */
+  writeError?: Error
+}
+
+/**
+ * Makes a write that fails end its own direction alone. Node would destroy the whole socket, and the answer that
+ * is still unread in the kernel would go with it: that of a server which refuses an upload before it has
+ * come in full.
+ */
+function openSide(stream: Duplex): Side {
+  const side: Side = { stream }
+  // An error is not lost: `close` always follows, and finds it in `errored`.
+  stream.on('error', () => {})
+  if (stream instanceof Socket) {
+    const note = (done: Done) => (error?: Error | null) => {
+      const isReset = isSystemError(error, 'EPIPE') || isSystemError(error, 'ECONNRESET')
+      const mayGiveMore = isReset && !stream.readableEnded
+      if (mayGiveMore) side.writeError ??= error
+      done(mayGiveMore ? null : error)
+    }
+    const { _write, _writev } = stream
+    stream._write = (chunk, encoding, done) => _write.call(stream, chunk, encoding, note(done))
+    if (_writev) stream._writev = (chunks, done) => _writev.call(stream, chunks, note(done))
+  }
+  return side
+}
+
+type Done = (error?: Error | null) => void
+
 /** One direction. Gives back a function that tells the bytes so far. */
-function copy(source: Duplex, sink: Duplex, onBytes: () => void, onEnd: () => void): () => number {
+function copy(from: Side, to: Side, onBytes: () => void, onEnd: () => void): () => number {
+  const source = from.stream
+  const sink = to.stream
   let bytes = 0
   source.on('data', sourceOnData)
   // A FIN behind nothing may have been seen already, while the stream waited to be joined.
@@ -89,27 +124,25 @@ function copy(source: Duplex, sink: Duplex, onBytes: () => void, onEnd: () => vo
     source.resume()
   }
 
+  /**
+   * A reset that comes behind unread bytes looks like an end to Node (libuv: POLLHUP after a partial read), and a
+   * truncated request would look complete. A write, even of nothing, tells the two apart.
+   */
   function sourceOnEnd() {
-    whenUnbroken(source, () => sink.end())
     onEnd()
+    if (source.writable && source.writableLength === 0) source.write(NOTHING, sourceOnWritten)
+    else sourceOnWritten()
+  }
+
+  function sourceOnWritten() {
+    if (from.writeError) source.destroy(from.writeError)
+    else sink.end()
   }
 
   return () => bytes
 }
 
-/**
- * Calls back unless the stream, which has ended, turns out to be broken. A reset that comes behind unread bytes
- * looks like an end to Node (libuv: POLLHUP after a partial read), and a truncated request would look complete. A
- * write, even of nothing, tells the two apart.
- */
-function whenUnbroken(stream: Duplex, onUnbroken: () => void): void {
-  if (!stream.writable || stream.writableLength > 0) onUnbroken()
-  else stream.write(NOTHING, (error) => error || onUnbroken())
-}
-
 function whenClosed(stream: Duplex, onClose: () => void): void {
-  // An error is not lost: `close` always follows, and finds it in `errored`.
-  stream.on('error', () => {})
   if (stream.closed) onClose()
   else stream.once('close', onClose)
 }

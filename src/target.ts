@@ -1,6 +1,6 @@
 import { type Address, formatAddress, parseAddress } from './address.js'
 import { TunnelError } from './errors.js'
-import { invalidOption } from './options.js'
+import { invalidOption, show } from './options.js'
 
 /** What ends up serving: `3000`, `':3000'`, `'localhost:3000'`, `'https://localhost:3000'`, `'tcp://[::1]:5432'`. */
 export type Target = string | number
@@ -30,7 +30,7 @@ export function parseTarget(target: Target): ParsedTarget {
   if (where.port === 0 && port === undefined && /^[a-z]/i.test(host)) {
     throw new TunnelError(
       'invalid-option',
-      `target ${JSON.stringify(target)} has no port: write ${formatAddress({ host, port: 3000 })}`,
+      `target ${show(target)} has no port: write ${formatAddress({ host, port: 3000 })}`,
     )
   }
   if (user || where.port === 0 || !defaultPorts.has(scheme ?? 'http'))

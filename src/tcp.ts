@@ -1,5 +1,7 @@
+import type { LookupAddress } from 'node:dns'
+import { lookup } from 'node:dns/promises'
 import net from 'node:net'
-import { pEvent } from 'p-event'
+import { pEvent, TimeoutError } from 'p-event'
 import { type Address, formatAddress } from './address.js'
 import { TunnelError } from './errors.js'
 
@@ -59,7 +61,7 @@ export function dial({ host, port }: Address, unref: boolean): net.Socket {
     ...socketOptions,
     host,
     port,
-    ...(host === 'localhost' && { lookup: lookupLocalhost }),
+    lookup: lookupShared,
     autoSelectFamily: true,
     autoSelectFamilyAttemptTimeout: ATTEMPT_TIMEOUT,
   })
@@ -67,16 +69,30 @@ export function dial({ host, port }: Address, unref: boolean): net.Socket {
   return socket.on('error', socketOnError)
 }
 
+/** Look-ups that are under way, by host. */
+const lookups = new Map<string, Promise<LookupAddress[]>>()
+
 /**
+ * Looks a host up at each connection, but never the same one twice at a time: Node has four threads for it and can't
+ * cancel one, so a name server that is silent would hold up every other name.
+ *
  * `localhost` is both loopback addresses, whatever the machine's own tables say (RFC 6761, 6.3): servers listen on
- * either. And it saves a look-up in Node's thread pool for each connection.
+ * either, and there is nothing to ask.
  */
-const lookupLocalhost: net.LookupFunction = (_host, _options, callback) => {
-  callback(null, [
-    { address: '127.0.0.1', family: 4 },
-    { address: '::1', family: 6 },
-  ])
+const lookupShared: net.LookupFunction = (host, _options, callback) => {
+  if (host === 'localhost') return callback(null, LOOPBACK)
+  const pending = lookups.get(host) ?? lookup(host, { all: true }).finally(() => lookups.delete(host))
+  lookups.set(host, pending)
+  pending.then(
+    (addresses) => callback(null, addresses),
+    (error) => callback(error, []),
+  )
 }
+
+const LOOPBACK: LookupAddress[] = [
+  { address: '127.0.0.1', family: 4 },
+  { address: '::1', family: 6 },
+]
 
 /**
  * Resolves when the socket is connected; rejects with why it is not, after `timeout` milliseconds where that is
@@ -87,7 +103,8 @@ export async function connected(socket: net.Socket, timeout?: number): Promise<v
     await pEvent(socket, 'connect', { timeout, rejectionEvents: ['error', 'close'] })
   } catch (error) {
     socket.destroy()
-    throw error instanceof Error ? error : new TunnelError('closed', 'closed before it was connected')
+    if (error instanceof TimeoutError) throw new Error(`no answer within ${timeout} ms`)
+    throw error instanceof Error ? error : new TunnelError('closed', 'given up before it was connected')
   }
 }
 

@@ -173,6 +173,25 @@ test('curl does not upload where the target refuses before the body', async (con
   expect(`${stdout}`).toBe('too large 413 0')
 })
 
+test('curl hears a target that refuses the upload before it has come', async (context) => {
+  needs(context, 'curl')
+  await using folder = await temporaryFolder()
+  await pseudorandomFile(folder.file('body'), 20 * MiB)
+  // It closes with most of the upload unread, which the kernel makes a reset behind the answer.
+  await using target = await httpTarget((_, response) => {
+    response.writeHead(413, { connection: 'close' }).end('too large')
+  })
+  await using tunnel = await openTunnel(target.port)
+
+  for (let i = 0; i < 10; i++) {
+    const { stdout } = await run('curl', [
+      ...['--silent', '--header', 'Expect:', '--write-out', ' %{http_code}'],
+      ...['--upload-file', folder.file('body'), tunnel.url],
+    ])
+    expect(`${stdout}`).toBe('too large 413')
+  }
+})
+
 test('curl shows each server-sent event before the next one is sent', async (context) => {
   needs(context, 'curl')
   await using target = await httpTarget((_, response) => {

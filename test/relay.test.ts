@@ -173,6 +173,23 @@ describe('relay', () => {
     }
   })
 
+  test('a write that fails leaves the answer that is still to be read', async () => {
+    await using pair = await relayed()
+    // Nobody reads the upload, and the answer comes with a reset behind it.
+    pair.right.pause()
+    const upload = Buffer.alloc(8_000_000)
+    pair.left.write(upload)
+    await vi.waitFor(() => expect(pair.right.readableLength).toBeGreaterThan(0))
+    const got: Buffer[] = []
+    pair.left.on('data', (chunk) => got.push(chunk))
+    pair.right.end('too large')
+    await once(pair.right, 'finish')
+    pair.right.destroy()
+
+    expect((await pair.end).error).toBeDefined()
+    await vi.waitFor(() => expect(Buffer.concat(got).toString()).toBe('too large'))
+  })
+
   test('a socket whose FIN is just being sent can be reset', async () => {
     await using target = await silentTarget()
     const socket = await visit({ host: '127.0.0.1', port: target.port })

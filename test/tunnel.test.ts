@@ -121,7 +121,7 @@ describe('a tunnel', () => {
   ])('refuses the target %j with a sentence that quotes it', async (target) => {
     const opening = openTunnel(target)
     await expect(opening).rejects.toMatchObject({ name: 'TunnelError', code: 'invalid-option' })
-    await expect(opening).rejects.toThrow(JSON.stringify(target))
+    await expect(opening).rejects.toThrow(JSON.stringify(target).replace('me@', '…@'))
   })
 })
 
@@ -294,17 +294,22 @@ describe('a tunnel opens', () => {
     }
   })
 
-  test.each(['http://x:1', 'x:99999', 'pipe://hunter2hunter2@x:1/path', ' '])(
-    'not through the server %j, and tells no secret',
-    async (server) => {
-      const error: Error = await openTunnel(3000, { server }).then(
-        () => expect.unreachable(),
-        (error) => error,
-      )
-      expect(error).toMatchObject({ code: 'invalid-option' })
-      expect(error.message).not.toContain('hunter2')
-    },
-  )
+  test.each([
+    'http://x:1',
+    'x:99999',
+    ' ',
+    'pipe://hunter2hunter2@x:1/path',
+    'hunter2hunter2@x:99999',
+    'pipe:hunter2hunter2@x:80',
+    'pipe://hunter2@hunter2@x:80/x',
+  ])('not through the server %j, and tells no secret', async (server) => {
+    const error: Error = await openTunnel(3000, { server }).then(
+      () => expect.unreachable(),
+      (error) => error,
+    )
+    expect(error).toMatchObject({ code: 'invalid-option' })
+    expect(error.message).not.toContain('hunter2')
+  })
 
   test('not where no server answers, and the sentence says where it looked', async () => {
     const port = await getPort({ host: '127.0.0.1' })

@@ -13,7 +13,26 @@ export function fail(error: unknown): void {
   process.exitCode = isUsage ? exit.usage : exit.failed
   // Anything else is a bug, and then its stack is what helps.
   const text = ours ? error.message : error instanceof Error ? error.stack : error
-  process.stderr.write(`pipe: ${text}\n`)
+  writeLine(process.stderr, `pipe: ${text}`)
+}
+
+/** Bytes that may wait for a reader of our output; lines beyond that are left out. */
+const MAX_QUEUED = 1_048_576
+/** How long a reader may take for what is still queued at the end, in milliseconds. */
+const FLUSH_TIMEOUT = 1_000
+
+/** Writes a line, unless nobody reads: then there is no use in keeping them all. */
+export function writeLine(stream: NodeJS.WriteStream, line: string): void {
+  if (stream.writableLength < MAX_QUEUED) stream.write(`${line}\n`)
+}
+
+/** Ends the process when its output has been read. It does not end by itself while a look-up of a name hangs. */
+export async function end(): Promise<never> {
+  const flushed = [process.stdout, process.stderr].map(
+    (stream) => new Promise((resolve) => stream.write('', resolve)),
+  )
+  await Promise.race([Promise.all(flushed), new Promise((resolve) => setTimeout(resolve, FLUSH_TIMEOUT))])
+  process.exit()
 }
 
 /**

@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs'
 import { Command, CommanderError, Option } from 'commander'
 import { DEFAULT_PORT } from '../endpoint.js'
-import { exit, fail } from './exit.js'
+import { end, exit, fail } from './exit.js'
 
 const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8'))
 
@@ -60,3 +60,4 @@ try {
   if (error instanceof CommanderError) process.exitCode = error.exitCode === 0 ? exit.closed : exit.usage
   else fail(error)
 }
+await end()

@@ -4,7 +4,7 @@ import { isLoopback } from '../address.js'
 import type { Connection, ConnectionEnd, Rejection } from '../connection.js'
 import { TunnelError } from '../errors.js'
 import type { Tunnel } from '../tunnel.js'
-import { GRACE } from './exit.js'
+import { GRACE, writeLine } from './exit.js'
 
 /** What `pipe expose` tells while it runs. */
 export interface Report {
@@ -21,7 +21,7 @@ export interface Report {
 /** For people: the URL alone on stdout, so that a script can read it too, and all else on stderr. */
 export function textReport({ quiet, many }: { quiet: boolean; many: boolean }): Report {
   const say = (text: string) => {
-    if (!quiet) process.stderr.write(`${text}\n`)
+    if (!quiet) writeLine(process.stderr, text)
   }
   const sayOf = (tunnel: Tunnel, who: { address: string; port: number }, text: string) => {
     const time = dim(new Date().toTimeString().slice(0, 8))
@@ -29,7 +29,7 @@ export function textReport({ quiet, many }: { quiet: boolean; many: boolean }): 
   }
   return {
     ready(tunnel) {
-      process.stdout.write(`${tunnel.url}\n`)
+      writeLine(process.stdout, tunnel.url)
       say(dim(many ? `${tunnel.url} leads to ${tunnel.target}` : `leads to ${tunnel.target}`))
     },
     open(tunnels) {
@@ -53,7 +53,7 @@ export function textReport({ quiet, many }: { quiet: boolean; many: boolean }): 
       if (visitors > 0) say(dim(closingLine(visitors)))
     },
     close(tunnel, error) {
-      if (error) process.stderr.write(`pipe: ${tunnel.url} is gone: ${error.message}\n`)
+      if (error) writeLine(process.stderr, `pipe: ${tunnel.url} is gone: ${error.message}`)
     },
     error() {},
   }
@@ -62,7 +62,7 @@ export function textReport({ quiet, many }: { quiet: boolean; many: boolean }): 
 /** For programs: one JSON object a line on stdout. The fields are described in `docs/cli.md`. */
 export function jsonReport(): Report {
   const write = (event: string, fields: object) => {
-    process.stdout.write(`${JSON.stringify({ event, ...fields })}\n`)
+    writeLine(process.stdout, JSON.stringify({ event, ...fields }))
   }
   return {
     ready({ target, url, host, port, protocol }) {

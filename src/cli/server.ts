@@ -1,6 +1,6 @@
 import { once } from 'node:events'
 import { createServer, type Server, type ServerOptions } from '../server.js'
-import { GRACE, onEndSignals } from './exit.js'
+import { GRACE, onEndSignals, writeLine } from './exit.js'
 import { closingLine } from './report.js'
 import { readSecret, type SecretOptions } from './secret.js'
 
@@ -11,19 +11,19 @@ export async function runServer(options: Omit<ServerOptions, 'secret'> & SecretO
   const closed = once(server, 'close')
   // Before anything is printed: a script may answer the address with a signal at once.
   const stopListening = onEndSignals((count) => {
-    if (count === 1 && server.connections > 0) process.stderr.write(`${closingLine(server.connections)}\n`)
+    if (count === 1 && server.connections > 0) writeLine(process.stderr, closingLine(server.connections))
     server.close({ grace: count === 1 ? GRACE : 0 })
   })
   report(server)
-  process.stdout.write(`${server.address}\n`)
+  writeLine(process.stdout, server.address)
   const secrecy = secret === undefined ? 'asks for no secret' : 'asks for the secret'
-  process.stderr.write(`${secrecy}; public ports: ${options.ports ?? 'any from 1024 up'}; Ctrl-C closes\n`)
+  writeLine(process.stderr, `${secrecy}; public ports: ${options.ports ?? 'any from 1024 up'}; Ctrl-C closes`)
   await closed
   stopListening()
 }
 
 function report(server: Server): void {
-  const say = (text: string) => process.stderr.write(`${new Date().toISOString()} ${text}\n`)
+  const say = (text: string) => writeLine(process.stderr, `${new Date().toISOString()} ${text}`)
   server.on('tunnel', async (tunnel) => {
     const name = `${tunnel.host}:${tunnel.port} for ${tunnel.client.address}:${tunnel.client.port}`
     say(`opened ${name}`)
