@@ -21,11 +21,11 @@ interface AddressParts {
  */
 export function parseAddress(name: string, wanted: string, value: unknown): AddressParts {
   const text = String(value).replace(/^:?(?=\d+$)/, 'localhost:')
-  const [scheme, rest] = text.includes('://') ? text.split('://', 2) : [undefined, text]
+  const [, scheme, rest] = /^(?:([^/]*):\/\/)?(.*)$/s.exec(text) ?? []
   try {
     // A scheme that the parser does not know, so that it keeps the port even where that is the scheme's own.
     const url = new URL(`any://${rest}`)
-    if (/^\/?$/.test(url.pathname) && url.hostname && !url.search && !url.hash && !url.password) {
+    if (/^\/?$/.test(url.pathname) && isHost(url.hostname) && !url.search && !url.hash && !url.password) {
       return {
         scheme: scheme?.toLowerCase(),
         user: url.username ? decodeURIComponent(url.username) : undefined,
@@ -37,6 +37,11 @@ export function parseAddress(name: string, wanted: string, value: unknown): Addr
     // Not an address at all: told below.
   }
   throw invalidOption(name, wanted, value)
+}
+
+/** Digits alone are no name; `8080:3000` would lead to the machine 0.0.31.144. */
+function isHost(host: string): boolean {
+  return /[^\d]/.test(host) && /^(?:[\w.%-]+|\[.*\])$/.test(host)
 }
 
 /** `host:port`, with brackets where the host is an IPv6 address. */

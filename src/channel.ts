@@ -80,7 +80,7 @@ class Channel<In, Out extends FromClient | FromServer> {
   async finish(): Promise<void> {
     const stream = this.release()
     if (stream.closed) return
-    const timer = setTimeout(() => stream.destroy(), LINGER).unref()
+    const timer = setTimeout(() => stream.destroy(), LINGER)
     stream.end()
     stream.resume()
     await new Promise((resolve) => stream.once('close', resolve))

@@ -98,8 +98,8 @@ export class Client {
     const opened = new Promise<ClientTunnel>((resolve, reject) => {
       this.#tunnels.set(number, { state: 'opening', options, resolve, reject })
     })
-    const forget = whenAborted(aborted, (reason) => this.#giveUp(number, reason))
     this.#channel.send({ type: 'forward', tunnel: number, protocol: 'tcp', port: options.port })
+    const forget = whenAborted(aborted, (reason) => this.#giveUp(number, reason))
     try {
       return await opened
     } finally {

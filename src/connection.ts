@@ -71,10 +71,10 @@ export interface CloseOptions {
  */
 const LEAST_GRACE = 20
 
-/** The joined connections of a server or a tunnel, each with a stream by which it can be cut. */
+/** The joined connections of a server or a tunnel, each with both its streams. */
 export class Connections {
-  readonly #streams = new Map<Connection, Duplex>()
-  #closing: Promise<void> | undefined
+  readonly #streams = new Map<Connection, Duplex[]>()
+  #closing: { promise: Promise<void>; hasGrace: boolean } | undefined
 
   get closing(): boolean {
     return this.#closing !== undefined
@@ -84,8 +84,8 @@ export class Connections {
     return this.#streams.size
   }
 
-  add(connection: Connection, stream: Duplex): void {
-    this.#streams.set(connection, stream)
+  add(connection: Connection, ...streams: Duplex[]): void {
+    this.#streams.set(connection, streams)
     connection.closed.then(() => this.#streams.delete(connection))
   }
 
@@ -99,19 +99,21 @@ export class Connections {
     } catch (error) {
       return Promise.reject(error)
     }
-    if (this.#closing && grace === 0) this.#cut()
-    this.#closing ??= shut(grace)
-    return this.#closing
+    if (this.#closing?.hasGrace && grace === 0) this.#cut()
+    this.#closing ??= { promise: shut(grace), hasGrace: grace > 0 }
+    return this.#closing.promise
   }
 
   /** Resolves when all have ended; those that have not after `grace` milliseconds are cut. */
   async finish(grace: number): Promise<void> {
     const timer = setTimeout(() => this.#cut(), Math.max(grace, LEAST_GRACE))
-    await Promise.all([...this.#streams.keys()].map((connection) => connection.closed))
+    while (this.#streams.size > 0) {
+      await Promise.all([...this.#streams.keys()].map((connection) => connection.closed))
+    }
     clearTimeout(timer)
   }
 
   #cut(): void {
-    for (const stream of this.#streams.values()) reset(stream)
+    for (const stream of [...this.#streams.values()].flat()) reset(stream)
   }
 }

@@ -1,6 +1,6 @@
 import { setMaxListeners } from 'node:events'
 import { TunnelError } from './errors.js'
-import { checkTimeout } from './options.js'
+import { checkTimeout, invalidOption } from './options.js'
 
 /** What every operation that waits can be given. */
 export interface WaitOptions {
@@ -20,6 +20,8 @@ export async function withDeadline<T>(
   work: (signal: AbortSignal) => Promise<T>,
 ): Promise<T> {
   checkTimeout('timeout', timeout)
+  if (signal !== undefined && !(signal instanceof AbortSignal))
+    throw invalidOption('signal', 'an AbortSignal', signal)
   const controller = new AbortController()
   const timer = setTimeout(timerOnTimeout, timeout)
   if (signal) {

@@ -21,7 +21,7 @@ export interface TunnelOptions extends WaitOptions {
   port?: number
   /** Lets the process end while the tunnel is open. Default false. */
   unref?: boolean
-  /** Milliseconds until visitors get through. Default 10,000. */
+  /** Milliseconds until the public address is open. Default 10,000. */
   timeout?: number
 }
 
@@ -32,15 +32,15 @@ export interface WantedTunnel {
 }
 
 /**
- * Makes `target` reachable at a public address; resolves when a visitor gets through. The target itself may
+ * Makes `target` reachable at a public address; resolves when that is open for visitors. The target itself may
  * start later: until then visitors are turned away at once.
  *
  * Rejects with `invalid-option`, `server-unreachable`, `secret-wrong`, `secret-required`, `server-unproven`,
- * `version-mismatch`, `port-taken`, `port-not-allowed`, `ports-exhausted`, `limit-reached`, `connection-lost`,
- * `server-closed`, `timeout` or `aborted`.
+ * `version-mismatch`, `port-taken`, `port-not-allowed`, `ports-exhausted`, `address-unavailable`, `limit-reached`,
+ * `protocol-violation`, `connection-lost`, `server-closed`, `refused`, `timeout` or `aborted`.
  */
-export async function openTunnel(target: Target, { port, ...options }: TunnelOptions = {}): Promise<Tunnel> {
-  const [tunnel] = await openTunnels([{ target, port }], options)
+export async function openTunnel(target: Target, options: TunnelOptions = {}): Promise<Tunnel> {
+  const [tunnel] = await openTunnels([{ target, port: options.port }], options)
   return tunnel as Tunnel
 }
 

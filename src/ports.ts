@@ -1,4 +1,4 @@
-import { TunnelError } from './errors.js'
+import { isSystemError, TunnelError } from './errors.js'
 import { invalidOption } from './options.js'
 
 /** The ports that clients may ask for, both ends included. */
@@ -45,7 +45,10 @@ export async function openPort<T>(
     try {
       return await open(from + ((start + i) % size))
     } catch (error) {
-      if (!(error instanceof TunnelError && error.code === 'port-taken')) throw error
+      const isTaken = error instanceof TunnelError && error.code === 'port-taken'
+      // Reserved by the system, as ports below 1024 are and some ranges on Windows.
+      const isReserved = error instanceof TunnelError && isSystemError(error.cause, 'EACCES')
+      if (!isTaken && !isReserved) throw error
     }
   }
   throw new TunnelError(

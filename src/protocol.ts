@@ -1,7 +1,8 @@
 /**
  * The wire on one page; `docs/protocol.md` is its description. A message is four bytes of length
  * (big endian), then that many bytes of JSON. Every connection to a server begins with one: `hello`
- * makes it a control connection, `exchange` a data stream that is raw bytes from then on.
+ * makes it a control connection, `exchange` a data stream that is raw bytes from then on, and from `joined` on
+ * in the other direction.
  */
 import { printable, TunnelError } from './errors.js'
 
@@ -31,7 +32,7 @@ export const fromClient = {
   exchange: { id: uuid },
 }
 
-/** What a server sends, all of it on the control connection. */
+/** What a server sends: on the control connection, but for `joined` and `refuse`, which may come first on a data stream. */
 export const fromServer = {
   /** Answers `hello`; `secret` tells whether a proof is asked for. */
   challenge: { nonce: hex(32), secret: boolean },
@@ -41,7 +42,7 @@ export const fromServer = {
     heartbeatTimeout: integer(1, 2 ** 31 - 1),
     exchangeTimeout: integer(1, 2 ** 31 - 1),
   },
-  /** Last before the server ends a connection. Keeps this shape in every version. */
+  /** Last before the server ends a connection of either kind. Keeps this shape in every version. */
   refuse: { code: name, message: text(MAX_SENTENCE) },
   /** Answers `forward`: the public address is open. Host is null where it is the host that the client dialled. */
   forwarded: { tunnel: integer(1, 2 ** 31), host: nullable(host), port: integer(1, 65_535) },
@@ -49,6 +50,8 @@ export const fromServer = {
   closed: { tunnel: integer(1, 2 ** 31), code: name, message: text(MAX_SENTENCE) },
   /** A visitor waits at this tunnel: open a data stream for it, or `reject` it. */
   exchange: { tunnel: integer(1, 2 ** 31), id: uuid, address: host, port: integer(0, 65_535) },
+  /** First on a data stream: raw bytes of the visitor follow. */
+  joined: {},
   /** Sent at an interval. */
   heartbeat: {},
 }

@@ -32,7 +32,7 @@ export interface ServerTunnelOptions {
   maxWaiting: number
   /** A visitor waits under this id. */
   onExchange(id: string, visitor: Visitor): void
-  onConnection(connection: Connection, socket: net.Socket): void
+  onConnection(connection: Connection, ...streams: Duplex[]): void
   onReject(rejection: Rejection): void
 }
 
@@ -119,7 +119,7 @@ export class ServerTunnel implements TunnelInfo {
     const waiting = this.#take(id)
     if (!waiting) return
     const { visitor, socket } = waiting
-    this.#options.onConnection(joinConnection(id, visitor, socket, dataStream), socket)
+    this.#options.onConnection(joinConnection(id, visitor, socket, dataStream), socket, dataStream)
   }
 
   /** The visitor with this id, which from now on waits no more. */

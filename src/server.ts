@@ -1,6 +1,5 @@
 import type { EventEmitter } from 'node:events'
 import type net from 'node:net'
-import type { Duplex } from 'node:stream'
 import { formatAddress, isAnyAddress, isLoopback } from './address.js'
 import { admit } from './auth.js'
 import { type ServerChannel, serverChannel } from './channel.js'
@@ -17,7 +16,6 @@ import { TunnelError, toTunnelError } from './errors.js'
 import { checkHost, checkInteger, checkPort, checkSecret, checkTimeout, invalidOption } from './options.js'
 import { parsePorts } from './ports.js'
 import { errorFields, type FromClient, violation } from './protocol.js'
-import { reset } from './relay.js'
 import type { Exchanges, TunnelInfo } from './server-tunnel.js'
 import { Session } from './session.js'
 import { closeListener, listen, peerOf, portOf } from './tcp.js'
@@ -53,7 +51,7 @@ export interface ServerOptions extends WaitOptions {
 
 /** How much a server takes on. */
 export interface ServerLimits {
-  /** Connections that have not said yet what they are. Default 4,096. */
+  /** Connections that have not logged in yet. Default 4,096. */
   newcomers?: number
   /** Tunnels of one client. Default 256. */
   tunnels?: number
@@ -93,7 +91,10 @@ export interface Server extends EventEmitter<ServerEvents>, AsyncDisposable {
   readonly connections: number
   /** The tunnels that are open now. */
   readonly tunnels: readonly TunnelInfo[]
-  /** Closes all tunnels and resolves when every socket is closed. Every call gives the same promise. */
+  /**
+   * Closes all tunnels and resolves when every socket is closed. Visitors inside get `grace` milliseconds (default 0)
+   * to finish. Every call gives the same promise; one without `grace` after one that had some cuts at once.
+   */
   close(options?: CloseOptions): Promise<void>
 }
 
@@ -135,7 +136,7 @@ class TunnelServer extends Emitter<ServerEvents> implements Server {
     super()
     this.host = settings.host
     this.port = portOf(listener)
-    this.address = `pipe://${formatAddress(this)}`
+    this.address = `pipe://${formatAddress({ host: settings.publicHost ?? this.host, port: this.port })}`
     this.#listener = listener
     this.#settings = settings
   }
@@ -164,20 +165,13 @@ class TunnelServer extends Emitter<ServerEvents> implements Server {
   async accept(socket: net.Socket): Promise<void> {
     const client = peerOf(socket)
     const channel = serverChannel(socket)
-    let first: FromClient | undefined
     try {
-      const loggedIn = this.#addNewcomer(channel)
-      try {
-        first = await channel.receive()
-        if (first?.type === 'hello') await admit(channel, first, this.secret, this.#settings)
-      } finally {
-        loggedIn()
-      }
+      const first = await this.#greet(channel)
       switch (first?.type) {
         case 'hello':
           return await this.#serve(channel, client)
         case 'exchange':
-          return this.#join(first.id, channel.release())
+          return this.#join(channel, first.id)
         case undefined:
           // Somebody looked whether the port is open.
           return void channel.finish()
@@ -186,16 +180,14 @@ class TunnelServer extends Emitter<ServerEvents> implements Server {
       }
     } catch (caught) {
       const error = toTunnelError(caught, 'connection-lost', 'the connection broke')
-      // Until it has said what it is, it may be a data stream: its client would hand a sentence of ours to the target.
-      if (first || error.code === 'protocol-violation') refuse(channel, error)
-      else reset(channel.release())
+      refuse(channel, error)
       this.tell('refuse', { client, error })
     }
   }
 
-  /** Counts a connection that has not logged in, and limits its time. Gives back what to call when it has. */
-  #addNewcomer(channel: ServerChannel): () => void {
-    const { handshakeTimeout, newcomers } = this.#settings
+  /** The first message of a connection, after the login where it is `hello`. */
+  async #greet(channel: ServerChannel): Promise<FromClient | undefined> {
+    const { secret, handshakeTimeout, newcomers } = this.#settings
     if (this.#newcomers.size >= newcomers) {
       throw new TunnelError('limit-reached', `${newcomers} connections are logging in already: try again`)
     }
@@ -204,7 +196,11 @@ class TunnelServer extends Emitter<ServerEvents> implements Server {
       const message = `the connection did not log in within ${handshakeTimeout} ms`
       channel.interrupt(new TunnelError('timeout', message))
     }, handshakeTimeout).unref()
-    return () => {
+    try {
+      const first = await channel.receive()
+      if (first?.type === 'hello') await admit(channel, first, secret, this.#settings)
+      return first
+    } finally {
       clearTimeout(timer)
       this.#newcomers.delete(channel)
     }
@@ -217,8 +213,8 @@ class TunnelServer extends Emitter<ServerEvents> implements Server {
       exchanges: this.#exchanges,
       onTunnel: (tunnel) => this.#addTunnel(tunnel),
       onReject: (rejection, tunnel) => this.tell('reject', rejection, tunnel),
-      onConnection: (connection, tunnel, socket) => {
-        this.#connections.add(connection, socket)
+      onConnection: (connection, tunnel, ...streams) => {
+        this.#connections.add(connection, ...streams)
         this.tell('connection', connection, tunnel)
       },
     })
@@ -235,11 +231,16 @@ class TunnelServer extends Emitter<ServerEvents> implements Server {
     this.tell('tunnel', tunnel)
   }
 
-  /** A data stream for the visitor with this id. One that comes too late, or was never asked for, is reset. */
-  #join(id: string, dataStream: Duplex): void {
+  /** A data stream for the visitor with this id, if it still waits. */
+  #join(channel: ServerChannel, id: string): void {
     const join = this.#exchanges.get(id)
-    if (join) join(dataStream)
-    else reset(dataStream)
+    if (!join) {
+      const message = 'no visitor waits under this id: it has left, was joined, or waited for too long'
+      refuse(channel, new TunnelError('exchange-expired', message))
+      return
+    }
+    channel.send({ type: 'joined' })
+    join(channel.release())
   }
 
   async #shut(grace: number): Promise<void> {

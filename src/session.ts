@@ -1,4 +1,4 @@
-import type net from 'node:net'
+import type { Duplex } from 'node:stream'
 import type { ServerChannel } from './channel.js'
 import type { Connection, Rejection, Visitor } from './connection.js'
 import { errorFromPeer, TunnelError, toTunnelError } from './errors.js'
@@ -22,7 +22,7 @@ export interface SessionOptions {
   maxTunnels: number
   maxWaiting: number
   onTunnel(tunnel: TunnelInfo): void
-  onConnection(connection: Connection, tunnel: TunnelInfo, socket: net.Socket): void
+  onConnection(connection: Connection, tunnel: TunnelInfo, ...streams: Duplex[]): void
   onReject(rejection: Rejection, tunnel: TunnelInfo): void
 }
 
@@ -121,7 +121,7 @@ export class Session {
       onExchange: (id, { address, port }) => {
         this.#channel.send({ type: 'exchange', tunnel: number, id, address, port })
       },
-      onConnection: (connection, socket) => this.#options.onConnection(connection, tunnel, socket),
+      onConnection: (connection, ...streams) => this.#options.onConnection(connection, tunnel, ...streams),
       onReject: (rejection) => this.#options.onReject(rejection, tunnel),
     })
     return tunnel

@@ -25,13 +25,12 @@ const defaultPorts = new Map<string, number | undefined>([
 
 /** Understands a target. A port alone is one of `localhost`, and the scheme is `http` where none is given. */
 export function parseTarget(target: Target): ParsedTarget {
+  if (typeof target !== 'string' && typeof target !== 'number') throw invalidOption('target', WANTED, target)
   const { scheme, host, port, user } = parseAddress('target', WANTED, target)
   const where = { host, port: port ?? defaultPorts.get(scheme ?? '') ?? 0 }
-  if (where.port === 0 && port === undefined && /^[a-z]/i.test(host)) {
-    throw new TunnelError(
-      'invalid-option',
-      `target ${show(target)} has no port: write ${formatAddress({ host, port: 3000 })}`,
-    )
+  if (where.port === 0 && port === undefined && !user) {
+    const example = `${scheme ? `${scheme}://` : ''}${formatAddress({ host, port: 3000 })}`
+    throw new TunnelError('invalid-option', `target ${show(target)} has no port: write ${example}`)
   }
   if (user || where.port === 0 || !defaultPorts.has(scheme ?? 'http'))
     throw invalidOption('target', WANTED, target)

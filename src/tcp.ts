@@ -1,7 +1,7 @@
 import type { LookupAddress } from 'node:dns'
 import { lookup } from 'node:dns/promises'
 import net from 'node:net'
-import { pEvent, TimeoutError } from 'p-event'
+import { pEvent } from 'p-event'
 import { type Address, formatAddress } from './address.js'
 import { TunnelError } from './errors.js'
 
@@ -18,6 +18,9 @@ const socketOptions = {
   // A FIN ends one direction only: whoever answers after it must be heard.
   allowHalfOpen: true,
   noDelay: true,
+  // A peer that vanishes without a FIN is noticed even where nobody sends anything.
+  keepAlive: true,
+  keepAliveInitialDelay: 60_000,
 }
 
 export interface ListenOptions extends Address {
@@ -65,7 +68,8 @@ export function dial({ host, port }: Address, unref: boolean): net.Socket {
     autoSelectFamily: true,
     autoSelectFamilyAttemptTimeout: ATTEMPT_TIMEOUT,
   })
-  if (unref) socket.unref()
+  // Again when it is connected: each address that Node tries is a new handle.
+  if (unref) socket.unref().once('connect', () => socket.unref())
   return socket.on('error', socketOnError)
 }
 
@@ -83,10 +87,12 @@ const lookupShared: net.LookupFunction = (host, _options, callback) => {
   if (host === 'localhost') return callback(null, LOOPBACK)
   const pending = lookups.get(host) ?? lookup(host, { all: true }).finally(() => lookups.delete(host))
   lookups.set(host, pending)
-  pending.then(
-    (addresses) => callback(null, addresses),
-    (error) => callback(error, []),
-  )
+  pending
+    .then(
+      (addresses) => callback(null, addresses),
+      (error) => callback(error, []),
+    )
+    .catch(() => {})
 }
 
 const LOOPBACK: LookupAddress[] = [
@@ -95,15 +101,14 @@ const LOOPBACK: LookupAddress[] = [
 ]
 
 /**
- * Resolves when the socket is connected; rejects with why it is not, after `timeout` milliseconds where that is
- * given. Its owner gives up earlier by destroying it.
+ * Resolves when the socket is connected; rejects with why it is not. Its owner gives up by destroying it, with the
+ * reason.
  */
-export async function connected(socket: net.Socket, timeout?: number): Promise<void> {
+export async function connected(socket: net.Socket): Promise<void> {
   try {
-    await pEvent(socket, 'connect', { timeout, rejectionEvents: ['error', 'close'] })
+    await pEvent(socket, 'connect', { rejectionEvents: ['error', 'close'] })
   } catch (error) {
     socket.destroy()
-    if (error instanceof TimeoutError) throw new Error(`no answer within ${timeout} ms`)
     throw error instanceof Error ? error : new TunnelError('closed', 'given up before it was connected')
   }
 }

@@ -1,6 +1,7 @@
 import type { EventEmitter } from 'node:events'
 import type net from 'node:net'
 import { type Address, formatAddress } from './address.js'
+import { type ClientChannel, clientChannel } from './channel.js'
 import {
   type CloseOptions,
   type Connection,
@@ -9,8 +10,8 @@ import {
   type Rejection,
 } from './connection.js'
 import { Emitter } from './emitter.js'
-import { TunnelError, type TunnelErrorCode, toTunnelError } from './errors.js'
-import { encode, type FromClient, type fromServer, type Message } from './protocol.js'
+import { errorFromPeer, TunnelError, toTunnelError } from './errors.js'
+import { type fromServer, type Message, violation } from './protocol.js'
 import { reset } from './relay.js'
 import type { ParsedTarget } from './target.js'
 import { connected, dial } from './tcp.js'
@@ -40,7 +41,8 @@ export interface Tunnel extends EventEmitter<TunnelEvents>, AsyncDisposable {
   readonly closed: Promise<TunnelError | undefined>
   /**
    * Gives the public address back, and resolves when every socket is closed. Visitors inside get `grace`
-   * milliseconds (default 0) to finish. Every call gives the same promise; one without `grace` cuts at once.
+   * milliseconds (default 0) to finish. Every call gives the same promise; one without `grace` after one that had
+   * some cuts at once.
    */
   close(options?: CloseOptions): Promise<void>
 }
@@ -115,54 +117,41 @@ export class ClientTunnel extends Emitter<TunnelEvents> implements Tunnel {
 
   /** Answers the server's exchange: dials the target, then the server, and joins the two. Never rejects. */
   async exchange({ id, address, port }: Exchange): Promise<void> {
-    const { target, server } = this.#options
+    const { target, server, exchangeTimeout } = this.#options
     const visitor = { address, port }
     const sockets: net.Socket[] = []
+    const timer = setTimeout(() => {
+      for (const socket of sockets) socket.destroy(new Error(`no answer within ${exchangeTimeout} ms`))
+    }, exchangeTimeout).unref()
     try {
-      const toTarget = await this.#dial(
-        sockets,
-        target,
-        'target-unreachable',
-        `the target ${target.name} can't be reached`,
-      )
-      const toServer = await this.#dial(
-        sockets,
-        server,
-        'server-unreachable',
-        'no data stream to the server could be opened',
-      )
-      const opening: FromClient = { type: 'exchange', id }
-      toServer.write(encode(opening))
+      const toTarget = await this.#dial(sockets, target).catch((error) => {
+        throw toTunnelError(error, 'target-unreachable', `the target ${target.name} can't be reached`)
+      })
+      const toServer = await this.#dial(sockets, server)
+      await openDataStream(clientChannel(toServer), id)
       const connection = joinConnection(id, visitor, toServer, toTarget)
-      this.#connections.add(connection, toTarget)
+      this.#connections.add(connection, toTarget, toServer)
       this.tell('connection', connection)
     } catch (caught) {
       for (const socket of sockets) reset(socket)
-      const rejection = { id, visitor, error: toTunnelError(caught, 'closed', 'the exchange failed') }
-      this.#options.onReject(rejection)
-      this.tell('reject', rejection)
+      const error = this.#connections.closing
+        ? new TunnelError('closed', 'the tunnel was closed')
+        : toTunnelError(caught, 'server-unreachable', 'no data stream to the server could be opened')
+      this.#options.onReject({ id, visitor, error })
+      this.tell('reject', { id, visitor, error })
     } finally {
+      clearTimeout(timer)
       for (const socket of sockets) this.#dialling.delete(socket)
     }
   }
 
   /** A connected socket, among `sockets` and in the tunnel's care even before it is one. */
-  async #dial(
-    sockets: net.Socket[],
-    address: Address,
-    code: TunnelErrorCode,
-    failure: string,
-  ): Promise<net.Socket> {
-    const { exchangeTimeout, unref } = this.#options
-    const socket = dial(address, unref)
+  async #dial(sockets: net.Socket[], address: Address): Promise<net.Socket> {
+    const socket = dial(address, this.#options.unref)
     sockets.push(socket)
     this.#dialling.add(socket)
-    try {
-      await connected(socket, exchangeTimeout)
-    } catch (error) {
-      throw toTunnelError(error, code, failure)
-    }
-    if (this.#connections.closing) throw new TunnelError('closed', 'the tunnel was closed')
+    await connected(socket)
+    if (this.#connections.closing) throw new Error('closing')
     return socket
   }
 
@@ -178,4 +167,13 @@ export class ClientTunnel extends Emitter<TunnelEvents> implements Tunnel {
     await this.#release()
     this.#resolveClosed(undefined)
   }
+}
+
+/** Says which visitor the stream is for; resolves when the server has joined the two. */
+async function openDataStream(channel: ClientChannel, id: string): Promise<void> {
+  channel.send({ type: 'exchange', id })
+  const answer = await channel.receive()
+  if (answer?.type === 'refuse') throw errorFromPeer(answer.code, answer.message)
+  if (answer?.type !== 'joined') throw violation(`sent ${answer?.type ?? 'nothing'} where joined was due`)
+  channel.release()
 }

@@ -109,9 +109,9 @@ describe('a server with a secret', () => {
 
   test('does not admit a data stream instead of a login', async () => {
     await using server = await createServer({ secret })
-    await using peer = await RawPeer.dataStream(server, crypto.randomUUID())
+    await using peer = await RawPeer.exchange(server, crypto.randomUUID())
 
-    expect(await peer.ended()).toBe('reset')
+    expect(await peer.refusal()).toMatchObject({ code: 'exchange-expired' })
   })
 })
 
@@ -328,11 +328,11 @@ describe('the example in the documentation', () => {
 
     for (const { who, does, what } of lines) {
       if (does === 'comes') peers.visitor = await RawPeer.connect(publicAddress)
-      if (who === 'stream' && what.type) peers.stream = await RawPeer.connect(server)
+      if (who === 'stream' && does === 'sends' && what.type) peers.stream = await RawPeer.connect(server)
       const peer = peers[who] ?? client
       if (does === 'ends') expect(await peer.ended()).toBe('end')
       else if (does === 'is reset') expect(await peer.ended()).toBe('reset')
-      else if (does === 'gets') expect(await peer.read(what.length)).toEqual(bytesOf(what))
+      else if (does === 'gets') expect(await peer.read(bytesOf(what).length)).toEqual(bytesOf(what))
       else if (who === 'server') {
         const message = await peer.receive(what.type)
         expect(essenceOf(message)).toEqual(essenceOf(what))
@@ -366,7 +366,7 @@ describe('the example in the documentation', () => {
         if (what.type === 'close') (await outcome).tunnel?.close()
         expect(essenceOf(await control.receive(what.type))).toEqual(essenceOf(what))
       } else if (who === 'stream') {
-        if (what.type) stream = await server.accept()
+        if (does === 'sends' && what.type) stream = await server.accept()
         if (does === 'gets') stream.write(bytesOf(what))
         else expect((await stream.read(bytesOf(what).length)).toString()).toBe(bytesOf(what).toString())
       }

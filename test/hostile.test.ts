@@ -14,7 +14,7 @@ import {
 } from 'pipe-tunnel'
 import { describe, expect, test } from 'vitest'
 import { fakeServer, frame, nonce, RawPeer, type Wire } from './helpers/raw-peer.js'
-import { echoTarget, tcpTarget } from './helpers/targets.js'
+import { echoTarget, readAll, tcpTarget } from './helpers/targets.js'
 import { ask, ending, visit } from './helpers/visitor.js'
 
 const secret = 'correct horse battery staple'
@@ -87,7 +87,7 @@ const phases: [string, (peer: RawPeer) => Promise<unknown>, Wire[]][] = [
   ],
 ]
 
-describe.each(phases)('%s', (phase, reach, outOfOrder) => {
+describe.each(phases)('%s', (_, reach, outOfOrder) => {
   const outOfTurn = outOfOrder.map((message): [string, Buffer] => [
     `${message.type} out of turn`,
     frame(message),
@@ -124,7 +124,7 @@ describe.each(phases)('%s', (phase, reach, outOfOrder) => {
     ['in the length of a message', 3],
     ['behind the length of a message', 4],
     ['in a message', 20],
-  ])('is refused when it falls silent %s, or reset while it may be a data stream', async (_, length) => {
+  ])('is refused when it falls silent %s', async (_, length) => {
     await using world = await bystanderAt({
       secret,
       handshakeTimeout: 1_000,
@@ -135,14 +135,10 @@ describe.each(phases)('%s', (phase, reach, outOfOrder) => {
     await reach(peer)
     peer.write(frame({ type: 'hello', version: 1, nonce: nonce() }).subarray(0, length))
 
-    if (phase === 'a connection that is new') {
-      expect(await peer.ended()).toBe('reset')
-    } else {
-      expect(await peer.refusal()).toMatchObject({
-        code: expect.stringMatching(/^(timeout|connection-lost)$/),
-        message: expect.stringMatching(/(log in within|not heard for) 1000 ms$/),
-      })
-    }
+    expect(await peer.refusal()).toMatchObject({
+      code: expect.stringMatching(/^(timeout|connection-lost)$/),
+      message: expect.stringMatching(/(log in within|not heard for) 1000 ms$/),
+    })
     await world.alone()
     await world.undisturbed()
   })
@@ -185,24 +181,24 @@ describe('a new connection', () => {
     await world.undisturbed()
   })
 
-  test('is reset when it sends its first message too slowly', async () => {
+  test('is refused when it sends its first message too slowly', async () => {
     await using world = await bystanderAt({ secret, handshakeTimeout: 1_000 })
     await using peer = await RawPeer.connect(world.server)
     const bytes = frame({ type: 'hello', version: 1, nonce: nonce() })
     let at = 0
     const drip = setInterval(() => at < bytes.length - 1 && peer.write(bytes.subarray(at, ++at)), 100)
 
-    expect(await peer.ended()).toBe('reset')
+    expect(await peer.refusal()).toMatchObject({ code: 'timeout' })
     clearInterval(drip)
     await world.undisturbed()
   })
 
-  test('is reset at once where too many others have not said what they are', async () => {
+  test('is refused at once where too many others have not said what they are', async () => {
     await using world = await bystanderAt({ secret, limits: { newcomers: 5 } })
     const silent = await Promise.all(Array.from({ length: 5 }, () => RawPeer.connect(world.server)))
     await using peer = await RawPeer.connect(world.server)
 
-    expect(await peer.ended()).toBe('reset')
+    expect(await peer.refusal()).toMatchObject({ code: 'limit-reached' })
     await world.goesOn()
     await Promise.all(silent.map((one) => one.close()))
     await world.undisturbed()
@@ -210,15 +206,15 @@ describe('a new connection', () => {
 })
 
 describe('a data stream', () => {
-  test('for an id that was made up is reset', async () => {
+  test('for an id that was made up is refused', async () => {
     await using world = await bystanderAt({ secret })
-    await using stream = await RawPeer.dataStream(world.server, crypto.randomUUID())
+    await using stream = await RawPeer.exchange(world.server, crypto.randomUUID())
 
-    expect(await stream.ended()).toBe('reset')
+    expect(await stream.refusal()).toMatchObject({ code: 'exchange-expired' })
     await world.undisturbed()
   })
 
-  test('for an id that has had its data stream is reset, and the visitor keeps the first', async () => {
+  test('for an id that has had its data stream is refused, and the visitor keeps the first', async () => {
     await using world = await bystanderAt({ secret })
     await using client = await tunnelByHand(world.server)
     await using visitor = await RawPeer.connect(client)
@@ -227,9 +223,9 @@ describe('a data stream', () => {
     visitor.write(Buffer.from('ping'))
     expect((await first.read(4)).toString()).toBe('ping')
 
-    await using second = await RawPeer.dataStream(world.server, id)
+    await using second = await RawPeer.exchange(world.server, id)
 
-    expect(await second.ended()).toBe('reset')
+    expect(await second.refusal()).toMatchObject({ code: 'exchange-expired' })
     first.write(Buffer.from('pong'))
     expect((await visitor.read(4)).toString()).toBe('pong')
     await world.undisturbed()
@@ -240,18 +236,24 @@ describe('a data stream', () => {
     await using client = await tunnelByHand(world.server)
     await using visitor = await RawPeer.connect(client)
     const { id } = await client.peer.receive('exchange')
-    const streams = await Promise.all(Array.from({ length: 10 }, () => RawPeer.dataStream(world.server, id)))
+    const streams = await Promise.all(Array.from({ length: 10 }, () => RawPeer.exchange(world.server, id)))
 
-    visitor.write(Buffer.from('ping')).end()
-    const how = await Promise.all(streams.map((stream) => stream.ended()))
+    const answers = streams.map((stream) =>
+      stream.receive('joined').then(
+        () => stream,
+        () => undefined,
+      ),
+    )
+    const joined = (await Promise.all(answers)).filter((stream) => stream !== undefined)
 
-    expect(how.filter((one) => one === 'end')).toHaveLength(1)
-    expect(how.filter((one) => one === 'reset')).toHaveLength(9)
+    expect(joined).toHaveLength(1)
+    visitor.write(Buffer.from('ping'))
+    expect((await joined[0]?.read(4))?.toString()).toBe('ping')
     await Promise.all(streams.map((stream) => stream.close()))
     await world.undisturbed()
   })
 
-  test('that comes too late is reset, and so was the visitor in time', async () => {
+  test('that comes too late is refused, and the visitor was reset in time', async () => {
     await using world = await bystanderAt({ secret, exchangeTimeout: 1_000 })
     await using client = await tunnelByHand(world.server)
     const rejected = pEvent<'reject', Rejection>(world.server, 'reject')
@@ -260,12 +262,12 @@ describe('a data stream', () => {
 
     expect(await visitor.ended()).toBe('reset')
     expect(await rejected).toMatchObject({ id, error: { code: 'exchange-expired' } })
-    await using stream = await RawPeer.dataStream(world.server, id)
-    expect(await stream.ended()).toBe('reset')
+    await using stream = await RawPeer.exchange(world.server, id)
+    expect(await stream.refusal()).toMatchObject({ code: 'exchange-expired' })
     await world.undisturbed()
   })
 
-  test('for a visitor that has left is reset', async () => {
+  test('for a visitor that has left is refused', async () => {
     await using world = await bystanderAt({ secret })
     await using client = await tunnelByHand(world.server)
     const rejected = pEvent<'reject', Rejection>(world.server, 'reject')
@@ -274,12 +276,12 @@ describe('a data stream', () => {
     await visitor.close('reset')
 
     expect(await rejected).toMatchObject({ id, error: { code: 'visitor-left' } })
-    await using stream = await RawPeer.dataStream(world.server, id)
-    expect(await stream.ended()).toBe('reset')
+    await using stream = await RawPeer.exchange(world.server, id)
+    expect(await stream.refusal()).toMatchObject({ code: 'exchange-expired' })
     await world.undisturbed()
   })
 
-  test('for a visitor that was turned away is reset', async () => {
+  test('for a visitor that was turned away is refused', async () => {
     await using world = await bystanderAt({ secret })
     await using client = await tunnelByHand(world.server)
     const rejected = pEvent<'reject', Rejection>(world.server, 'reject')
@@ -289,8 +291,8 @@ describe('a data stream', () => {
 
     expect(await visitor.ended()).toBe('reset')
     expect(await rejected).toMatchObject({ id, error: { code: 'target-unreachable', message: 'down' } })
-    await using stream = await RawPeer.dataStream(world.server, id)
-    expect(await stream.ended()).toBe('reset')
+    await using stream = await RawPeer.exchange(world.server, id)
+    expect(await stream.refusal()).toMatchObject({ code: 'exchange-expired' })
     await world.undisturbed()
   })
 
@@ -666,7 +668,7 @@ describe('a client with a tunnel', () => {
 
     await using stream = await server.accept()
     expect(await stream.receive('exchange')).toEqual({ type: 'exchange', id })
-    stream.write(Buffer.from('ping'))
+    stream.send({ type: 'joined' }).write(Buffer.from('ping'))
     expect((await stream.read(4)).toString()).toBe('ping')
     expect(tunnel.url).toBe('http://127.0.0.1:4000')
     await peer.close()
@@ -682,6 +684,7 @@ describe('a client with a tunnel', () => {
       peer.send({ type: 'exchange', tunnel: 1, id: crypto.randomUUID(), address: '127.0.0.1', port: 1 })
       const stream = await server.accept()
       await stream.receive('exchange')
+      stream.send({ type: 'joined' })
       const { closed } = await connected
       await stream.close('reset')
       expect((await closed).error?.code).toBe('connection-lost')
@@ -689,6 +692,26 @@ describe('a client with a tunnel', () => {
 
     expect(tunnel.connections).toBe(0)
     await expect.poll(() => target.sockets.size).toBe(0)
+    await peer.close()
+    await tunnel.close()
+  })
+
+  test.each([
+    ['refuses it', { type: 'refuse', code: 'exchange-expired', message: 'too late' }, 'exchange-expired'],
+    ['answers with another message', { type: 'heartbeat' }, 'protocol-violation'],
+  ])('turns a visitor away when the server, asked for its data stream, %s', async (_, answer, code) => {
+    const got: Promise<Buffer | Error>[] = []
+    await using target = await tcpTarget((socket) => got.push(readAll(socket).catch((error: Error) => error)))
+    await using server = await fakeServer()
+    const { peer, tunnel } = await openAt(server, {}, target.address)
+    const rejected = pEvent<'reject', Rejection>(tunnel, 'reject')
+    peer.send({ type: 'exchange', tunnel: 1, id, address: '127.0.0.1', port: 1 })
+    const stream = await server.accept()
+    stream.send(answer)
+
+    expect(await rejected).toMatchObject({ id, error: { code } })
+    // The target was reset, and has seen nothing of the answer.
+    expect(await got[0]).toBeInstanceOf(Error)
     await peer.close()
     await tunnel.close()
   })

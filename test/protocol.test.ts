@@ -77,6 +77,7 @@ const serverVectors: [FromServer, string, string][] = [
     '00000067',
     `{"type":"exchange","tunnel":1,"id":"${id}","address":"::1","port":50412}`,
   ],
+  [{ type: 'joined' }, '00000011', '{"type":"joined"}'],
   [{ type: 'heartbeat' }, '00000014', '{"type":"heartbeat"}'],
 ]
 
@@ -404,6 +405,7 @@ test('every message is decoded as it was encoded', () => {
     }),
     fc.record({ ...type('closed'), tunnel: number, ...error }),
     fc.record({ ...type('exchange'), tunnel: number, id: uuid, address, port }),
+    fc.record(type('joined')),
     fc.record(type('heartbeat')),
   )
 

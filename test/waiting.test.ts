@@ -4,7 +4,7 @@ import { pEvent } from 'p-event'
 import { createServer, openTunnel, type Rejection, type ServerOptions } from 'pipe-tunnel'
 import { describe, expect, test, vi } from 'vitest'
 import { RawPeer } from './helpers/raw-peer.js'
-import { readAll, tcpTarget } from './helpers/targets.js'
+import { echoTarget, readAll, tcpTarget } from './helpers/targets.js'
 import { ending, visit } from './helpers/visitor.js'
 
 /** A server with a raw client and its tunnel. */
@@ -52,6 +52,7 @@ describe('a visitor that waits', () => {
     await using dataStream = await RawPeer.connect(world.server)
     // One write: the message and the first bytes of the target.
     dataStream.write(Buffer.concat([header, Buffer.from(`${json}first bytes`)])).end()
+    await dataStream.receive('joined')
 
     expect((await once(visitor, 'data')).toString()).toBe('first bytes')
     expect((await dataStream.read(question.length)).equals(question)).toBe(true)
@@ -81,8 +82,8 @@ describe('a visitor that waits', () => {
     visitor.resetAndDestroy()
 
     expect((await world.rejected).error.code).toBe('visitor-left')
-    await using late = await RawPeer.dataStream(world.server, id)
-    expect(await late.ended()).toBe('reset')
+    await using late = await RawPeer.exchange(world.server, id)
+    expect(await late.refusal()).toMatchObject({ code: 'exchange-expired' })
   })
 
   test('that has finished sending has not left', async () => {
@@ -105,8 +106,8 @@ describe('a visitor that waits', () => {
 
     expect(await ending(visitor)).toBe('reset')
     expect(await world.rejected).toMatchObject({ id, error: { code: 'exchange-expired' } })
-    await using late = await RawPeer.dataStream(world.server, id)
-    expect(await late.ended()).toBe('reset')
+    await using late = await RawPeer.exchange(world.server, id)
+    expect(await late.refusal()).toMatchObject({ code: 'exchange-expired' })
   })
 
   test('is reset at once when the client rejects it, with the reason', async () => {
@@ -158,22 +159,37 @@ describe('a visitor that waits', () => {
   })
 })
 
-describe('a data stream that the server gives up', () => {
-  test('is reset, so that the target never takes the reason for bytes of the visitor', async () => {
+describe('a data stream that the server refuses', () => {
+  test('is told why, and the target never takes that for bytes of the visitor', async () => {
     const got: Promise<Buffer | Error>[] = []
     await using target = await tcpTarget((socket) => got.push(readAll(socket).catch((error: Error) => error)))
     await using server = await createServer({ limits: { newcomers: 1 } })
     await using tunnel = await openTunnel(target.port, { server })
+    const rejected = pEvent<'reject', Rejection>(tunnel, 'reject')
     await using silent = await RawPeer.connect(server)
     // From here on the silent one is the only newcomer that may be.
-    await RawPeer.connect(server).then(
-      (probe) => probe.ended(),
-      () => {},
-    )
+    await using probe = await RawPeer.connect(server)
+    expect(await probe.refusal()).toMatchObject({ code: 'limit-reached' })
     expect(silent.socket.destroyed).toBe(false)
 
     expect(await ending(await visit(tunnel))).toBe('reset')
+    expect((await rejected).error.code).toBe('limit-reached')
     expect(got).toHaveLength(1)
     expect(await got[0]).toBeInstanceOf(Error)
+  })
+
+  test('does not count as a connection: with grace, who was told of is inside and finishes', async () => {
+    await using target = await echoTarget()
+    for (let i = 0; i < 20; i++) {
+      const tunnel = await openTunnel(target.port)
+      const connected = pEvent(tunnel, 'connection')
+      const visitor = await visit(tunnel)
+      visitor.write('hello')
+      await connected
+      const closed = tunnel.close({ grace: 30_000 })
+      visitor.end()
+      expect((await readAll(visitor)).toString()).toBe('hello')
+      await closed
+    }
   })
 })

@@ -48,6 +48,9 @@ export async function expose(targets: string[], options: ExposeOptions): Promise
 function readTargets(targets: string[], port: number | undefined): WantedTunnel[] {
   const wanted = targets.map(parseWanted)
   if (port === undefined) return wanted
+  if (wanted.some((one) => one.port !== 0)) {
+    throw invalidOption('--port', 'left out where the target names a public port', port)
+  }
   if (wanted.length > 1) throw invalidOption('--port', 'given with one target alone (write 8080:3000)', port)
   return wanted.map(({ target }) => ({ target, port }))
 }

@@ -35,11 +35,7 @@ export function textReport({ quiet, many }: { quiet: boolean; many: boolean }): 
     open(tunnels) {
       const isLocal = tunnels.every(({ host }) => isLoopback(host))
       say(
-        dim(
-          isLocal
-            ? 'only this machine can visit; --to names a server elsewhere; Ctrl-C closes'
-            : 'Ctrl-C closes',
-        ),
+        dim(`${isLocal ? 'only this machine can visit: the server listens on it alone; ' : ''}Ctrl-C closes`),
       )
     },
     connection(tunnel, { visitor }, { bytesIn, bytesOut, duration, error }) {

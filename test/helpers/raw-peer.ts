@@ -41,9 +41,16 @@ export class RawPeer implements AsyncDisposable {
     return new RawPeer(await visit(address))
   }
 
-  /** A data stream for this exchange. */
-  static async dataStream(server: { host: string; port: number }, id: unknown): Promise<RawPeer> {
+  /** A data stream for this exchange, which has not been answered yet. */
+  static async exchange(server: { host: string; port: number }, id: unknown): Promise<RawPeer> {
     return (await RawPeer.connect(server)).send({ type: 'exchange', id })
+  }
+
+  /** A data stream that is joined to the visitor of this exchange. */
+  static async dataStream(server: { host: string; port: number }, id: unknown): Promise<RawPeer> {
+    const peer = await RawPeer.exchange(server, id)
+    await peer.receive('joined')
+    return peer
   }
 
   /** Sends messages in one write. */
