@@ -25,7 +25,7 @@ const defaultPorts = new Map<string, number | undefined>([
 
 /** Understands a target. A port alone is one of `localhost`, and the scheme is `http` where none is given. */
 export function parseTarget(target: Target): ParsedTarget {
-  if (typeof target !== 'string' && typeof target !== 'number') throw invalidOption('target', WANTED, target)
+  if (!Number.isInteger(target) && typeof target !== 'string') throw invalidOption('target', WANTED, target)
   const { scheme, host, port, user } = parseAddress('target', WANTED, target)
   const where = { host, port: port ?? defaultPorts.get(scheme ?? '') ?? 0 }
   if (where.port === 0 && port === undefined && !user) {

@@ -150,7 +150,9 @@ describe('pipe server', () => {
     const port = await freePort()
     const range = ['--ports', `${port}-${port}`, '--public-host', 'tunnel.test']
     await using server = pipe(['server', '--port', '0', ...range])
-    const address = await server.stdout.line(/^pipe:/)
+    const named = await server.stdout.line(/^pipe:/)
+    expect(named).toMatch(/^pipe:\/\/tunnel\.test:\d+$/)
+    const address = named.replace('tunnel.test', '127.0.0.1')
     await using client = pipe(['expose', '3000', '--to', address])
 
     expect(await client.stdout.line(/^http:/)).toBe(`http://tunnel.test:${port}`)

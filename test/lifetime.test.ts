@@ -73,6 +73,33 @@ describe('after close', () => {
 })
 
 describe('a script that ends', () => {
+  test('waits for a close all the same, with unref', async () => {
+    const { stdout } = await run(`
+      const tunnel = await openTunnel(3000, { unref: true })
+      await tunnel.close()
+      console.log('closed')
+    `)
+    expect(stdout).toBe('closed\n')
+  })
+
+  test('is not kept by a visitor inside, with unref, on either loopback family', async () => {
+    const { stdout } = await run(`
+      import net from 'node:net'
+      import { once } from 'node:events'
+      const target = net.createServer().listen(0, process.argv[1] ?? '::1').on('error', () => process.exit(0)).unref()
+      await once(target, 'listening')
+      target.on('connection', (socket) => socket.unref())
+      const tunnel = await openTunnel('localhost:' + target.address().port, { unref: true })
+      const connected = once(tunnel, 'connection')
+      net.connect(tunnel.port, tunnel.host).unref()
+      const timer = setTimeout(() => {}, 20_000)
+      await connected
+      clearTimeout(timer)
+      console.log('inside')
+    `)
+    expect(stdout).toMatch(/^(inside\n)?$/)
+  })
+
   test('is not kept by a tunnel and a server with unref', async () => {
     const { stdout } = await run(`
       const server = await createServer({ unref: true })

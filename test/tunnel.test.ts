@@ -116,6 +116,9 @@ describe('a tunnel', () => {
     'a b:1',
     '-1',
     'me@x:1',
+    '8080:3000',
+    '*:3000',
+    'localhost:3000://evil',
     1.5,
     -1,
   ])('refuses the target %j with a sentence that quotes it', async (target) => {
@@ -189,6 +192,20 @@ describe('a tunnel closes', () => {
     await tunnel.close({ grace: 50 })
 
     expect(await end).toBe('reset')
+  })
+
+  test('although a visitor that does not read still has bytes to come', async () => {
+    await using target = await tcpTarget((socket) => socket.end(Buffer.alloc(30_000_000)))
+    const tunnel = await openTunnel(target.port)
+    const visitor = await visit(tunnel)
+    visitor.pause()
+    await pEvent(tunnel, 'connection')
+    await vi.waitFor(() => expect(target.sockets.size).toBe(1))
+
+    const first = tunnel.close()
+    expect(tunnel.close()).toBe(first)
+    await first
+    expect(tunnel.connections).toBe(0)
   })
 
   test('at once when it is asked again without grace', async () => {
@@ -339,6 +356,19 @@ describe('a tunnel opens', () => {
     silent.server.once('connection', () => controller.abort('enough'))
 
     await expect(opening).rejects.toMatchObject({ code: 'aborted', cause: 'enough' })
+  })
+
+  test.each([undefined, null, {}, Number.NaN, true])('not to the target %j', async (target) => {
+    const opening = openTunnel(target as unknown as number)
+    await expect(opening).rejects.toMatchObject({
+      code: 'invalid-option',
+      message: expect.stringMatching(/^target must be/),
+    })
+  })
+
+  test('not with a signal that is none, and nothing is left open', async () => {
+    const opening = openTunnel(3000, { signal: {} as AbortSignal })
+    await expect(opening).rejects.toMatchObject({ code: 'invalid-option' })
   })
 
   test('many at once with one signal, and nothing is printed', async () => {
