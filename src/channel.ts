@@ -10,6 +10,7 @@ import {
   fromServer,
   HEADER,
 } from './protocol.js'
+import { startWatchdog } from './watchdog.js'
 
 /** Bytes that may wait for a peer that does not read its messages: 1 MiB is some 5,000 visitors. */
 const MAX_QUEUED = 1_048_576
@@ -64,6 +65,26 @@ class Channel<In, Out extends FromClient | FromServer> {
     const json = await this.#take(decodeLength(header))
     if (!json) throw cutOff()
     return this.#decode(json)
+  }
+
+  /**
+   * The messages until the peer ends the stream. Rejects as {@link receive} does, and with `connection-lost` when none
+   * has come for `timeout` milliseconds.
+   */
+  async *messages(timeout: number): AsyncGenerator<In, void> {
+    const watchdog = startWatchdog(timeout, () => {
+      this.interrupt(new TunnelError('connection-lost', `the peer was not heard for ${timeout} ms`))
+    })
+    try {
+      for (;;) {
+        const message = await this.receive()
+        if (!message) return
+        watchdog.heard()
+        yield message
+      }
+    } finally {
+      watchdog.stop()
+    }
   }
 
   /** Makes a waiting `receive` and all later ones reject with this, and leaves the stream open for a last message. */

@@ -8,7 +8,6 @@ import { errorFields, type FromServer, type fromServer, type Message, violation 
 import type { ParsedTarget } from './target.js'
 import { connected, dial } from './tcp.js'
 import { ClientTunnel } from './tunnel.js'
-import { startWatchdog } from './watchdog.js'
 
 /** How long the server may take to close its half of a tunnel, in milliseconds. */
 const CLOSE_TIMEOUT = 5_000
@@ -115,23 +114,13 @@ export class Client {
 
   /** Handles the server's messages until one side is gone. Never rejects. */
   async #run(): Promise<void> {
-    const { heartbeatTimeout } = this.#welcome
-    const watchdog = startWatchdog(heartbeatTimeout, () => {
-      const message = `the server was not heard for ${heartbeatTimeout} ms`
-      this.#channel.interrupt(new TunnelError('connection-lost', message))
-    })
     let error = new TunnelError('connection-lost', 'the server ended the control connection')
     try {
-      for (;;) {
-        const message = await this.#channel.receive()
-        if (!message) break
-        watchdog.heard()
+      for await (const message of this.#channel.messages(this.#welcome.heartbeatTimeout))
         this.#handle(message)
-      }
     } catch (caught) {
       error = toTunnelError(caught, 'connection-lost', 'the control connection broke')
     }
-    watchdog.stop()
     for (const number of this.#tunnels.keys()) this.#end(number, error)
     await this.#channel.finish()
   }

@@ -9,9 +9,8 @@ export {
   type Refusal,
   type Server,
   type ServerEvents,
-  type ServerLimits,
-  type ServerOptions,
 } from './server.js'
+export type { ServerLimits, ServerOptions } from './server-options.js'
 export type { TunnelInfo } from './server-tunnel.js'
 export type { Target } from './target.js'
 export type { Tunnel, TunnelEvents } from './tunnel.js'

@@ -72,7 +72,7 @@ export class ServerTunnel implements TunnelInfo {
   }
 
   /** A visitor that cannot be copied yet: it waits, unread, while the client is told of it. */
-  welcome(socket: net.Socket): void {
+  park(socket: net.Socket): void {
     const id = randomUUID()
     const visitor = peerOf(socket)
     if (this.#waiting.size >= this.#options.maxWaiting) {

@@ -6,7 +6,6 @@ import { openPort, type PortRange } from './ports.js'
 import { errorFields, type FromClient, violation } from './protocol.js'
 import { type Exchanges, ServerTunnel, type TunnelInfo } from './server-tunnel.js'
 import { listen } from './tcp.js'
-import { startWatchdog } from './watchdog.js'
 
 /** What a session has from its server. */
 export interface SessionOptions {
@@ -43,24 +42,14 @@ export class Session {
   async run(): Promise<TunnelError | undefined> {
     const { heartbeatInterval, heartbeatTimeout } = this.#options
     const heartbeat = setInterval(() => this.#channel.send({ type: 'heartbeat' }), heartbeatInterval).unref()
-    const watchdog = startWatchdog(heartbeatTimeout, () => {
-      const message = `the client was not heard for ${heartbeatTimeout} ms`
-      this.#channel.interrupt(new TunnelError('connection-lost', message))
-    })
     let error: TunnelError | undefined
     try {
-      for (;;) {
-        const message = await this.#channel.receive()
-        if (!message) break
-        watchdog.heard()
-        await this.#serve(message)
-      }
+      for await (const message of this.#channel.messages(heartbeatTimeout)) await this.#serve(message)
     } catch (caught) {
       error = toTunnelError(caught, 'connection-lost', 'the control connection broke')
       this.#channel.send({ type: 'refuse', ...errorFields(error) })
     }
     clearInterval(heartbeat)
-    watchdog.stop()
     this.#closeTunnels(
       error ?? new TunnelError('connection-lost', 'the client left without closing its tunnels'),
     )
@@ -113,7 +102,7 @@ export class Session {
     }
     // No visitor is accepted before the event loop turns, and by then the tunnel is there.
     const listener = await openPort(ports, asked, (port) =>
-      listen({ host, port, unref }, (socket) => tunnel.welcome(socket)),
+      listen({ host, port, unref }, (socket) => tunnel.park(socket)),
     )
     const tunnel: ServerTunnel = new ServerTunnel(listener, {
       ...this.#options,

@@ -108,8 +108,8 @@ describe('errors.md', () => {
 describe('options.md', () => {
   test.each([
     ['openTunnel', 'src/open-tunnel.ts', ['TunnelOptions', 'WaitOptions'], 0],
-    ['createServer', 'src/server.ts', ['ServerOptions', 'WaitOptions'], 0],
-    ['createServer', 'src/server.ts', ['ServerLimits'], 1],
+    ['createServer', 'src/server-options.ts', ['ServerOptions', 'WaitOptions'], 0],
+    ['createServer', 'src/server-options.ts', ['ServerLimits'], 1],
     ['close', 'src/connection.ts', ['CloseOptions'], 0],
   ])('names the options of %s with the types and defaults of %s', async (heading, file, names, number) => {
     const source = `${await readRepository(file)}${await readRepository('src/deadline.ts')}`

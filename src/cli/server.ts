@@ -1,5 +1,6 @@
 import { once } from 'node:events'
-import { createServer, type Server, type ServerOptions } from '../server.js'
+import { createServer, type Server } from '../server.js'
+import type { ServerOptions } from '../server-options.js'
 import { GRACE, onEndSignals, writeLine } from './exit.js'
 import { closingLine } from './report.js'
 import { readSecret, type SecretOptions } from './secret.js'
