@@ -706,7 +706,8 @@ function expectSentence({ code, stdout, stderr }: Ending, wanted: number, senten
 
 /** Runs `pipe` on a terminal of its own, where all output is one. */
 function onTerminal(args: string, env: Record<string, string> = {}): Program {
-  return start('script', ['-qec', `${pipeInShell} ${args}`, '/dev/null'], {
+  // `exec`: a shell that stayed would end by Ctrl-C itself, with a code of its own.
+  return start('script', ['-qec', `exec ${pipeInShell} ${args}`, '/dev/null'], {
     env: { TERM: 'xterm-256color', ...env },
   })
 }

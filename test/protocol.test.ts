@@ -144,7 +144,7 @@ describe('a length', () => {
 })
 
 test('the limits of the documentation are those of the code', async () => {
-  const source = await readFile(new URL('../src/server.ts', import.meta.url), 'utf8')
+  const source = await readFile(new URL('../src/server-options.ts', import.meta.url), 'utf8')
   const limits = tableIn(sectionOf(documentation, '## Limits'))
   const setByServer = limits.flatMap(([, value = '', by = '']) => {
     const [, name] = /^server: `(?:limits\.)?(\w+)`/.exec(by) ?? []
