@@ -8,6 +8,7 @@ import { createServer } from 'pipe-tunnel'
 import { describe, expect, type TestContext, test } from 'vitest'
 import packageJson from '../package.json' with { type: 'json' }
 import {
+  cli,
   type Ending,
   freePort,
   type Program,
@@ -17,6 +18,7 @@ import {
   runToEnd,
   start,
   temporaryFolder,
+  withoutPrivileges,
 } from './helpers/command.js'
 import { echoTarget, httpTarget, readAll, type SampleTarget, silentTarget } from './helpers/targets.js'
 import { ask, ending, visit } from './helpers/visitor.js'
@@ -511,13 +513,14 @@ describe('a mistake gets a sentence and exit code', () => {
 
   test('2: a secret file that may not be read', async ({ skip }) => {
     skip(process.platform === 'win32', 'Windows has no file modes')
-    skip(process.getuid?.() === 0, 'root may read every file')
+    const [command = process.execPath, ...words] = [...withoutPrivileges(skip), process.execPath]
     await using folder = await temporaryFolder()
     const file = path.join(folder.path, 'secret')
     await writeFile(file, SECRET)
     await chmod(file, 0)
 
-    expectSentence(await pipeToEnd(['expose', '3000', '--secret-file', file]), 2, /EACCES/)
+    await using program = start(command, [...words, cli, 'expose', '3000', '--secret-file', file])
+    expectSentence(await program.ended(), 2, /EACCES/)
   })
 
   test('2: no command, with the list of commands', async () => {

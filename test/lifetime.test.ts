@@ -4,14 +4,16 @@ import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { openTunnel, TunnelError } from 'pipe-tunnel'
 import { describe, expect, test } from 'vitest'
+import { withoutPrivileges } from './helpers/command.js'
 
 const built = fileURLToPath(new URL('../dist/index.js', import.meta.url))
 
 /** Runs a module with the built package at hand; it has to end by itself. */
-async function run(body: string) {
+async function run(body: string, before: string[] = []) {
   const script = `import { createServer, openTunnel } from ${JSON.stringify(built)}\n${body}`
   const options = { timeout: 30_000, killSignal: 'SIGKILL' as const }
-  return promisify(execFile)(process.execPath, ['--input-type=module', '--eval', script], options)
+  const [command = '', ...args] = [...before, process.execPath, '--input-type=module', '--eval', script]
+  return promisify(execFile)(command, args, options)
 }
 
 describe('after close', () => {
@@ -144,6 +146,23 @@ describe('a listener that throws', () => {
     `)
     expect(stdout.split('\n').sort()).toEqual(['', 'served', 'uncaught of the listener'])
   })
+})
+
+test('a port of the range that the system reserves is passed over', async ({ skip }) => {
+  const words = withoutPrivileges(skip)
+  const { stdout } = await run(
+    `
+      const reserved = await createServer({ port: 1 }).then(() => 'no', (error) => error.cause?.code)
+      const server = await createServer({ ports: '1000-1100', unref: true })
+      const ports = []
+      for (let i = 0; i < 20; i++) ports.push((await openTunnel(3000, { server, unref: true })).port)
+      console.log(JSON.stringify({ reserved, lowest: Math.min(...ports) }))
+    `,
+    words,
+  )
+  const { reserved, lowest } = JSON.parse(stdout)
+  skip(reserved !== 'EACCES', 'this system reserves no ports')
+  expect(lowest).toBeGreaterThan(1_023)
 })
 
 test('an error is one of ours, with code, cause and a name', async () => {

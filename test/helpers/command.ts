@@ -12,7 +12,7 @@ import { fileURLToPath } from 'node:url'
 import { pEvent } from 'p-event'
 
 /** The built command. */
-const cli = fileURLToPath(new URL('../../dist/cli.js', import.meta.url))
+export const cli = fileURLToPath(new URL('../../dist/cli.js', import.meta.url))
 
 /** How long a program may take to say or do what a test waits for, in milliseconds. */
 const DEADLINE = 30_000
@@ -53,6 +53,19 @@ export function pipe(args: string[], options?: ProgramOptions): Program {
 
 /** The words that make a shell run `pipe`. */
 export const pipeInShell = `"${process.execPath}" "${cli}"`
+
+/**
+ * The words in front of a command that take away what only root may: to read any file, to listen on any port. None
+ * where the tests do not run as root.
+ */
+export function withoutPrivileges(skip: (condition: boolean, reason: string) => void): string[] {
+  if (process.getuid?.() !== 0) return []
+  skip(
+    !existsSync('/usr/bin/setpriv'),
+    'root may do everything, and setpriv (Debian package util-linux) is missing',
+  )
+  return ['/usr/bin/setpriv', '--bounding-set=-all', '--inh-caps=-all']
+}
 
 /** Runs `pipe` to its end. */
 export async function pipeToEnd(args: string[], options?: ProgramOptions): Promise<Ending> {
