@@ -1,6 +1,7 @@
 import type { Duplex } from 'node:stream'
+import { whenAborted } from './deadline.js'
 import { type TunnelError, toTunnelError } from './errors.js'
-import { checkInteger, MAX_TIMEOUT } from './options.js'
+import { checkInteger, checkSignal, MAX_TIMEOUT } from './options.js'
 import { relay, reset } from './relay.js'
 
 /** Who connected to a public address. */
@@ -63,6 +64,8 @@ export function joinConnection(
 export interface CloseOptions {
   /** Milliseconds that visitors inside get to finish before they are cut. Default 0. */
   grace?: number
+  /** Ends the grace: when it aborts, who is still inside is cut. */
+  signal?: AbortSignal
 }
 
 /**
@@ -75,6 +78,7 @@ const LEAST_GRACE = 20
 export class Connections {
   readonly #streams = new Map<Connection, Duplex[]>()
   #closing: { promise: Promise<void>; hasGrace: boolean } | undefined
+  #isCut = false
 
   get closing(): boolean {
     return this.#closing !== undefined
@@ -86,6 +90,8 @@ export class Connections {
 
   add(connection: Connection, ...streams: Duplex[]): void {
     this.#streams.set(connection, streams)
+    // One that was being made while the others were cut.
+    if (this.#isCut) for (const stream of streams) reset(stream)
     connection.closed.then(() => this.#streams.delete(connection))
   }
 
@@ -93,15 +99,21 @@ export class Connections {
    * What a `close` does: runs `shut` once and gives every call its promise. A call without grace after one
    * that had some cuts at once.
    */
-  close({ grace = 0 }: CloseOptions, shut: (grace: number) => Promise<void>): Promise<void> {
+  close({ grace = 0, signal }: CloseOptions, shut: (grace: number) => Promise<void>): Promise<void> {
     try {
       checkInteger('grace', grace, 0, MAX_TIMEOUT)
+      checkSignal('signal', signal)
     } catch (error) {
       return Promise.reject(error)
     }
     if (this.#closing?.hasGrace && grace === 0) this.#cut()
     this.#closing ??= { promise: shut(grace), hasGrace: grace > 0 }
-    return this.#closing.promise
+    const { promise } = this.#closing
+    if (signal) {
+      const forget = whenAborted(signal, () => this.#cut())
+      promise.finally(forget)
+    }
+    return promise
   }
 
   /** Resolves when all have ended; those that have not after `grace` milliseconds are cut. */
@@ -114,6 +126,7 @@ export class Connections {
   }
 
   #cut(): void {
+    this.#isCut = true
     for (const stream of [...this.#streams.values()].flat()) reset(stream)
   }
 }

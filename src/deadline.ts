@@ -1,6 +1,6 @@
 import { setMaxListeners } from 'node:events'
 import { TunnelError } from './errors.js'
-import { checkTimeout, invalidOption } from './options.js'
+import { checkSignal, checkTimeout } from './options.js'
 
 /** What every operation that waits can be given. */
 export interface WaitOptions {
@@ -20,8 +20,7 @@ export async function withDeadline<T>(
   work: (signal: AbortSignal) => Promise<T>,
 ): Promise<T> {
   checkTimeout('timeout', timeout)
-  if (signal !== undefined && !(signal instanceof AbortSignal))
-    throw invalidOption('signal', 'an AbortSignal', signal)
+  checkSignal('signal', signal)
   const controller = new AbortController()
   const timer = setTimeout(timerOnTimeout, timeout)
   if (signal) {

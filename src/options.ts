@@ -25,6 +25,11 @@ export function checkTimeout(name: string, value: unknown): void {
   checkInteger(name, value, 1, MAX_TIMEOUT)
 }
 
+export function checkSignal(name: string, value: unknown): void {
+  if (value !== undefined && !(value instanceof AbortSignal))
+    throw invalidOption(name, 'an AbortSignal', value)
+}
+
 export function checkHost(name: string, value: unknown): void {
   if (typeof value !== 'string' || !/^[\w.:%-]{1,255}$/.test(value)) {
     throw invalidOption(name, 'a host name or an IP address without a port', value)

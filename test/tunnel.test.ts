@@ -221,6 +221,20 @@ describe('a tunnel closes', () => {
     expect(await end).toBe('reset')
   })
 
+  test('at once when its signal aborts, although there was grace', async () => {
+    await using target = await silentTarget()
+    const tunnel = await openTunnel(target.port)
+    const end = ending(await visit(tunnel))
+    await pEvent(tunnel, 'connection')
+    const controller = new AbortController()
+
+    const closed = tunnel.close({ grace: 2 ** 31 - 1, signal: controller.signal })
+    controller.abort()
+
+    await closed
+    expect(await end).toBe('reset')
+  })
+
   test('and rejects a grace that is no number of milliseconds', async () => {
     await using tunnel = await openTunnel(3000)
     await expect(tunnel.close({ grace: Number.NaN })).rejects.toMatchObject({ code: 'invalid-option' })
