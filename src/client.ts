@@ -74,6 +74,8 @@ export class Client {
   readonly #unref: boolean
   readonly #tunnels = new Map<number, Entry>()
   readonly #done: Promise<void>
+  /** Why there is no control connection any more. */
+  #ended: TunnelError | undefined
   #lastNumber = 0
 
   constructor(
@@ -93,6 +95,8 @@ export class Client {
 
   /** Opens a tunnel; resolves when visitors get through. Rejects with the server's refusal or the signal's reason. */
   async open(options: OpenOptions, aborted: AbortSignal): Promise<ClientTunnel> {
+    // A server may end the connection right behind the login.
+    if (this.#ended) throw this.#ended
     const number = ++this.#lastNumber
     const opened = new Promise<ClientTunnel>((resolve, reject) => {
       this.#tunnels.set(number, { state: 'opening', options, resolve, reject })
@@ -121,6 +125,7 @@ export class Client {
     } catch (caught) {
       error = toTunnelError(caught, 'connection-lost', 'the control connection broke')
     }
+    this.#ended = error
     for (const number of this.#tunnels.keys()) this.#end(number, error)
     await this.#channel.finish()
   }

@@ -71,7 +71,7 @@ export class ServerTunnel implements TunnelInfo {
     this.#options = options
   }
 
-  /** A visitor that cannot be copied yet: it waits, unread, while the client is told of it. */
+  /** A visitor has come: it waits while the client is told of it. */
   park(socket: net.Socket): void {
     const id = randomUUID()
     const visitor = peerOf(socket)

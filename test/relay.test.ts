@@ -4,7 +4,7 @@ import { Duplex } from 'node:stream'
 import { describe, expect, test, vi } from 'vitest'
 import { type RelayEnd, relay, reset } from '../src/relay.js'
 import { readAll, silentTarget, tcpTarget } from './helpers/targets.js'
-import { ending, visit } from './helpers/visitor.js'
+import { ending, settled, visit } from './helpers/visitor.js'
 
 /**
  * A relay between two real TCP connections: what is written to `left` comes out at `right`, and the other way
@@ -223,18 +223,3 @@ describe('relay', () => {
     await vi.waitFor(() => expect(toTarget.destroyed).toBe(true))
   })
 })
-
-/** The value of `read` once it has stayed the same for a while. */
-async function settled(read: () => number): Promise<number> {
-  let last = -1
-  await vi.waitFor(
-    () => {
-      const now = read()
-      const before = last
-      last = now
-      expect(now).toBe(before)
-    },
-    { timeout: 30_000, interval: 300 },
-  )
-  return last
-}

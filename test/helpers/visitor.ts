@@ -1,6 +1,7 @@
 /** What visitors of a public address do. */
 import { once } from 'node:events'
 import net from 'node:net'
+import { expect, vi } from 'vitest'
 import { readAll } from './targets.js'
 
 /** A connected visitor. It is half-open on purpose: it hears the reply after its own FIN. */
@@ -29,4 +30,19 @@ export async function ending(socket: net.Socket): Promise<'end' | 'reset'> {
     new Promise<['reset']>((resolve) => socket.once('close', (hadError) => hadError && resolve(['reset']))),
   ])
   return how
+}
+
+/** The value of `read` once it has stayed the same for a while. */
+export async function settled(read: () => number): Promise<number> {
+  let last = -1
+  await vi.waitFor(
+    () => {
+      const now = read()
+      const before = last
+      last = now
+      expect(now).toBe(before)
+    },
+    { timeout: 30_000, interval: 300 },
+  )
+  return last
 }
