@@ -17,11 +17,13 @@ interface AddressParts {
 
 /**
  * Understands `[scheme://][user@]host[:port]`, `:port` and `port`, the last two as ports of `localhost`, with the
- * platform's own parser (WHATWG URL). Anything behind the port is refused.
+ * platform's own parser (WHATWG URL). `tcp:` and `udp:` may stand without slashes, as socat has them. Anything behind
+ * the port is refused.
  */
 export function parseAddress(name: string, wanted: string, value: unknown): AddressParts {
-  const text = String(value).replace(/^:?(?=\d+$)/, 'localhost:')
-  const [, scheme, rest] = /^(?:([^/]*):\/\/)?(.*)$/s.exec(text) ?? []
+  const text = String(value).replace(/^(?:(tcp|udp):)(?!\/\/)/i, '$1://')
+  const [, scheme, where = ''] = /^(?:([^/]*):\/\/)?(.*)$/s.exec(text) ?? []
+  const rest = where.replace(/^:?(?=\d+$)/, 'localhost:')
   try {
     // A scheme that the parser does not know, so that it keeps the port even where that is the scheme's own.
     const url = new URL(`any://${rest}`)

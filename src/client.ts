@@ -1,22 +1,27 @@
+import type { Duplex } from 'node:stream'
 import { type Address, formatAddress } from './address.js'
 import { logIn } from './auth.js'
 import { type ClientChannel, clientChannel } from './channel.js'
 import { whenAborted } from './deadline.js'
 import type { Endpoint } from './endpoint.js'
-import { errorFromPeer, TunnelError, toTunnelError } from './errors.js'
+import { errorFromPeer, printable, TunnelError, toTunnelError } from './errors.js'
+import { type LocalSettings, LocalTunnel } from './local-tunnel.js'
 import { errorFields, type FromServer, type fromServer, type Message, violation } from './protocol.js'
-import type { ParsedTarget } from './target.js'
-import { connected, dial } from './tcp.js'
-import { ClientTunnel } from './tunnel.js'
+import { reset } from './stream.js'
+import { dialTcp } from './tcp.js'
 
 /** How long the server may take to close its half of a tunnel, in milliseconds. */
 const CLOSE_TIMEOUT = 5_000
 
 /** What a tunnel is opened with. */
-export interface OpenOptions {
-  target: ParsedTarget
+export interface OpenOptions extends LocalSettings {
+  protocol: 'tcp' | 'udp' | 'unix'
   /** Public port; 0 for any. */
   port: number
+  /** Of a unix socket to listen on. */
+  path: string | undefined
+  flowTimeout: number | undefined
+  maxFlows: number | undefined
   release(): Promise<void>
 }
 
@@ -25,10 +30,10 @@ type Entry =
   | {
       state: 'opening'
       options: OpenOptions
-      resolve(tunnel: ClientTunnel): void
+      resolve(tunnel: LocalTunnel): void
       reject(error: TunnelError): void
     }
-  | { state: 'open'; tunnel: ClientTunnel }
+  | { state: 'open'; tunnel: LocalTunnel }
   | { state: 'closing'; resolve(): void }
 
 /**
@@ -36,19 +41,14 @@ type Entry =
  * signal's reason.
  */
 export async function connect(server: Endpoint, unref: boolean, aborted: AbortSignal): Promise<Client> {
-  const socket = dial(server, unref)
+  const address = formatAddress(server)
+  const socket = await dialTcp(server, { unref, aborted }).catch((error) => {
+    const next = 'is it running, and is this its port?'
+    throw toTunnelError(error, 'server-unreachable', `no server answers at ${address}`, next)
+  })
   const channel = clientChannel(socket)
   const forget = whenAborted(aborted, (reason) => socket.destroy(reason))
-  const address = formatAddress(server)
   try {
-    await connected(socket).catch((error) => {
-      throw toTunnelError(
-        error,
-        'server-unreachable',
-        `no server answers at ${address}`,
-        'is it running, and is this its port?',
-      )
-    })
     const welcome = await logIn(channel, server.secret)
     // Data streams go where this one went, also where the name has several addresses.
     const reached = { host: socket.remoteAddress ?? server.host, port: server.port }
@@ -94,14 +94,15 @@ export class Client {
   }
 
   /** Opens a tunnel; resolves when visitors get through. Rejects with the server's refusal or the signal's reason. */
-  async open(options: OpenOptions, aborted: AbortSignal): Promise<ClientTunnel> {
+  async open(options: OpenOptions, aborted: AbortSignal): Promise<LocalTunnel> {
     // A server may end the connection right behind the login.
     if (this.#ended) throw this.#ended
     const number = ++this.#lastNumber
-    const opened = new Promise<ClientTunnel>((resolve, reject) => {
+    const opened = new Promise<LocalTunnel>((resolve, reject) => {
       this.#tunnels.set(number, { state: 'opening', options, resolve, reject })
     })
-    this.#channel.send({ type: 'forward', tunnel: number, protocol: 'tcp', port: options.port })
+    const { protocol, port, path, flowTimeout, maxFlows } = options
+    this.#channel.send({ type: 'forward', tunnel: number, protocol, port, path, flowTimeout, maxFlows })
     const forget = whenAborted(aborted, (reason) => this.#giveUp(number, reason))
     try {
       return await opened
@@ -141,6 +142,9 @@ export class Client {
       case 'exchange':
         this.#exchange(message)
         break
+      case 'dropped':
+        this.#dropped(message)
+        break
       case 'closed':
         this.#end(message.tunnel, errorFromPeer(message.code, message.message))
         break
@@ -151,31 +155,56 @@ export class Client {
     }
   }
 
-  #forwarded({ tunnel: number, host, port }: Message<typeof fromServer, 'forwarded'>): void {
+  #forwarded({ tunnel: number, host, port, path }: Message<typeof fromServer, 'forwarded'>): void {
     const entry = this.#tunnels.get(number)
     // One that was given up meanwhile is being closed already.
     if (entry?.state !== 'opening') return
-    const { target, release } = entry.options
-    const tunnel = new ClientTunnel({
-      target,
-      host: host ?? this.#host,
-      port,
-      server: this.#server,
+    const tunnel = new LocalTunnel({
+      ...entry.options,
+      // Of a unix socket the server names the path.
+      ...(path === undefined ? { host: host ?? this.#host, port, path } : { host: '', port: 0, path }),
       exchangeTimeout: this.#welcome.exchangeTimeout,
-      unref: this.#unref,
-      onReject: ({ id, error }) =>
-        this.#channel.send({ type: 'reject', tunnel: number, id, ...errorFields(error) }),
       giveBack: () => this.#giveBack(number),
-      release,
     })
     this.#tunnels.set(number, { state: 'open', tunnel })
     entry.resolve(tunnel)
   }
 
-  #exchange(message: Message<typeof fromServer, 'exchange'>): void {
-    const entry = this.#tunnels.get(message.tunnel)
+  #exchange({ tunnel: number, id, ...from }: Message<typeof fromServer, 'exchange'>): void {
+    const entry = this.#tunnels.get(number)
     // The server turns away by itself who waits at a tunnel that is being closed.
-    if (entry?.state === 'open') entry.tunnel.exchange(message)
+    if (entry?.state !== 'open') return
+    entry.tunnel.join({
+      id,
+      visitor: { address: from.address, port: from.port },
+      local: { address: from.localAddress, port: from.localPort },
+      open: (aborted) => this.#openDataStream(id, aborted),
+      turnAway: (error) => this.#channel.send({ type: 'reject', tunnel: number, id, ...errorFields(error) }),
+    })
+  }
+
+  #dropped({ tunnel: number, count, reason }: Message<typeof fromServer, 'dropped'>): void {
+    const entry = this.#tunnels.get(number)
+    if (entry?.state === 'open') entry.tunnel.drop(count, printable(reason))
+  }
+
+  /** A stream that the server has joined with the visitor of this id. */
+  async #openDataStream(id: string, aborted: AbortSignal): Promise<Duplex> {
+    const socket = await dialTcp(this.#server, { unref: this.#unref, aborted })
+    const forget = whenAborted(aborted, (reason) => socket.destroy(reason))
+    const channel = clientChannel(socket)
+    try {
+      channel.send({ type: 'exchange', id })
+      const answer = await channel.receive()
+      if (answer?.type === 'refuse') throw errorFromPeer(answer.code, answer.message)
+      if (answer?.type !== 'joined') throw violation(`sent ${answer?.type ?? 'nothing'} where joined was due`)
+      return channel.release()
+    } catch (error) {
+      reset(socket)
+      throw error
+    } finally {
+      forget()
+    }
   }
 
   /** The server has closed its half of a tunnel, or is gone. */

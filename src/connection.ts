@@ -1,21 +1,22 @@
 import type { Duplex } from 'node:stream'
 import { whenAborted } from './deadline.js'
 import { type TunnelError, toTunnelError } from './errors.js'
+import { Flow } from './flow.js'
+import type { Visitor } from './listener.js'
 import { checkInteger, checkSignal, MAX_TIMEOUT } from './options.js'
-import { relay, reset } from './relay.js'
+import { relay } from './relay.js'
+import { reset } from './stream.js'
+import type { Throttle } from './throttle.js'
 
-/** Who connected to a public address. */
-export interface Visitor {
-  /** IP address. */
-  readonly address: string
-  readonly port: number
-}
-
-/** A visitor connection, as events show it. */
+/** A visitor connection or a flow, as events show it. */
 export interface Connection {
   /** The exchange id, the same at server and client. */
   readonly id: string
   readonly visitor: Visitor
+  /** Bytes from the visitor to the target so far. */
+  readonly bytesIn: number
+  /** Bytes from the target to the visitor so far. */
+  readonly bytesOut: number
   /** Resolves, and never rejects, when both sides are closed. */
   readonly closed: Promise<ConnectionEnd>
 }
@@ -41,23 +42,62 @@ export interface Rejection {
   readonly error: TunnelError
 }
 
+/** What a server or a tunnel has counted since it was opened. */
+export interface Stats {
+  /** Visitors that were joined. */
+  readonly connections: number
+  /** Visitors that were turned away. */
+  readonly rejections: number
+  /** Bytes from visitors to targets. */
+  readonly bytesIn: number
+  /** Bytes from targets to visitors. */
+  readonly bytesOut: number
+  /** Datagrams that were dropped. */
+  readonly drops: number
+}
+
+/** What a connection is made of. */
+export interface Joint {
+  id: string
+  visitor: Visitor
+  fromVisitor: Duplex
+  fromTarget: Duplex
+  /** What its bytes share the speed with, by direction. */
+  throttle?: { in: Throttle; out: Throttle } | undefined
+}
+
 /** Joins the two streams of an exchange. They belong to the connection from now on. */
-export function joinConnection(
-  id: string,
-  visitor: Visitor,
-  fromVisitor: Duplex,
-  fromTarget: Duplex,
-): Connection {
+export function joinConnection({ id, visitor, fromVisitor, fromTarget, throttle }: Joint): Connection {
   const start = performance.now()
-  const closed = relay(fromVisitor, fromTarget).then(
-    ({ bytesIn, bytesOut, error }): ConnectionEnd => ({
-      bytesIn,
-      bytesOut,
+  const bytes = { in: 0, out: 0 }
+  const connection = {
+    id,
+    visitor,
+    // A flow knows how much of it is datagrams.
+    get bytesIn() {
+      if (fromVisitor instanceof Flow) return fromVisitor.bytesReceived
+      return fromTarget instanceof Flow ? fromTarget.bytesSent : bytes.in
+    },
+    get bytesOut() {
+      if (fromVisitor instanceof Flow) return fromVisitor.bytesSent
+      return fromTarget instanceof Flow ? fromTarget.bytesReceived : bytes.out
+    },
+  }
+  const ended = relay(fromVisitor, fromTarget, {
+    through: { in: throttle?.in.stage(), out: throttle?.out.stage() },
+    onBytes(direction, count) {
+      bytes[direction] += count
+    },
+  })
+  const closed = ended.then(
+    ({ error }): ConnectionEnd => ({
+      bytesIn: connection.bytesIn,
+      bytesOut: connection.bytesOut,
       duration: performance.now() - start,
       ...(error && { error: toTunnelError(error, 'connection-lost', 'the connection broke') }),
     }),
   )
-  return { id, visitor, closed }
+  return Object.assign(connection, { closed })
 }
 
 /** Options of every `close`. */
@@ -74,9 +114,14 @@ export interface CloseOptions {
  */
 const LEAST_GRACE = 20
 
-/** The joined connections of a server or a tunnel, each with both its streams. */
+/** The joined connections of a server or a tunnel, each with both its streams, and what is counted of them. */
 export class Connections {
+  /** Visitors turned away, and datagrams dropped. */
+  rejections = 0
+  drops = 0
   readonly #streams = new Map<Connection, Duplex[]>()
+  /** Of those that have ended. */
+  readonly #past = { connections: 0, bytesIn: 0, bytesOut: 0 }
   #closing: { promise: Promise<void>; hasGrace: boolean } | undefined
   #isCut = false
 
@@ -92,7 +137,22 @@ export class Connections {
     this.#streams.set(connection, streams)
     // One that was being made while the others were cut.
     if (this.#isCut) for (const stream of streams) reset(stream)
-    connection.closed.then(() => this.#streams.delete(connection))
+    connection.closed.then(({ bytesIn, bytesOut }) => {
+      this.#streams.delete(connection)
+      this.#past.connections++
+      this.#past.bytesIn += bytesIn
+      this.#past.bytesOut += bytesOut
+    })
+  }
+
+  get stats(): Stats {
+    let { connections, bytesIn, bytesOut } = this.#past
+    for (const inside of this.#streams.keys()) {
+      connections++
+      bytesIn += inside.bytesIn
+      bytesOut += inside.bytesOut
+    }
+    return { connections, rejections: this.rejections, bytesIn, bytesOut, drops: this.drops }
   }
 
   /**

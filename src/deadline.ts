@@ -1,4 +1,5 @@
-import { setMaxListeners } from 'node:events'
+import { type EventEmitter, setMaxListeners } from 'node:events'
+import { pEvent } from 'p-event'
 import { TunnelError } from './errors.js'
 import { checkSignal, checkTimeout } from './options.js'
 
@@ -52,4 +53,24 @@ export function whenAborted(signal: AbortSignal, onAbort: (reason: TunnelError) 
   if (signal.aborted) listener()
   else signal.addEventListener('abort', listener, { once: true })
   return () => signal.removeEventListener('abort', listener)
+}
+
+/**
+ * Resolves with the event. Rejects with one of `rejectionEvents`, or with the signal's reason; nothing stays behind on
+ * the signal, which may serve many waits.
+ */
+export async function waitForEvent(
+  emitter: EventEmitter,
+  event: string,
+  aborted: AbortSignal | undefined,
+  rejectionEvents = ['error'],
+): Promise<void> {
+  const controller = new AbortController()
+  const { signal } = controller
+  const forget = aborted && whenAborted(aborted, (reason) => controller.abort(reason))
+  try {
+    await pEvent(emitter, event, { rejectionEvents, signal })
+  } finally {
+    forget?.()
+  }
 }

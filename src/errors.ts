@@ -8,6 +8,8 @@ export const errorCodes = [
   'insecure-address',
   'invalid-option',
   'limit-reached',
+  'path-not-allowed',
+  'path-taken',
   'port-not-allowed',
   'port-taken',
   'ports-exhausted',
@@ -70,8 +72,8 @@ export function isSystemError(error: unknown, code: string): error is NodeJS.Err
   return error instanceof Error && 'code' in error && error.code === code
 }
 
-/** A system error's own words; without the addresses where several were tried. */
-function reasonOf(error: unknown): string {
+/** An error's own words; without the addresses where several were tried. */
+export function reasonOf(error: unknown): string {
   if (error instanceof AggregateError) {
     const reasons = error.errors.map((one) => reasonOf(one).replace(/ \S+$/, ''))
     return [...new Set(reasons)].join(', ')

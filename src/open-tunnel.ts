@@ -1,15 +1,18 @@
 import { randomBytes } from 'node:crypto'
+import { resolve } from 'node:path'
 import { formatAddress } from './address.js'
-import { connect } from './client.js'
-import { type WaitOptions, withDeadline } from './deadline.js'
+import { connect, type OpenOptions } from './client.js'
+import { withDeadline } from './deadline.js'
 import { type Endpoint, findEndpoint } from './endpoint.js'
-import { checkPort } from './options.js'
+import { type LocalOptions, readLocalOptions, waitForTargets } from './local-options.js'
+import type { Tunnel } from './local-tunnel.js'
+import { checkPort, invalidOption } from './options.js'
 import { createServer } from './server.js'
-import { parseTarget, type Target } from './target.js'
-import type { Tunnel } from './tunnel.js'
+import type { Target } from './target.js'
+import { parseUnixPath } from './unix.js'
 
 /** Options of {@link openTunnel}. */
-export interface TunnelOptions extends WaitOptions {
+export interface TunnelOptions extends LocalOptions {
   /**
    * The server to go through: a `Server`, or an address such as `'host'`, `'host:8910'` or `'pipe://secret@host'`.
    * Default: the one that `PIPE_SERVER` names, else one of its own in this process, on 127.0.0.1.
@@ -19,16 +22,14 @@ export interface TunnelOptions extends WaitOptions {
   secret?: string
   /** Public port. Default 0: any. */
   port?: number
-  /** Lets the process end while the tunnel is open. Default false. */
-  unref?: boolean
-  /** Milliseconds until the public address is open. Default 10,000. */
-  timeout?: number
+  /** Unix socket on the server's machine that visitors use instead of a port: `'unix:/tmp/x.sock'`. Default: none. */
+  listen?: string
 }
 
 /** One of several tunnels to open. */
 export interface WantedTunnel {
   target: Target
-  port?: number
+  port?: number | undefined
 }
 
 /**
@@ -36,8 +37,9 @@ export interface WantedTunnel {
  * start later: until then visitors are turned away at once.
  *
  * Rejects with `invalid-option`, `server-unreachable`, `secret-wrong`, `secret-required`, `server-unproven`,
- * `version-mismatch`, `port-taken`, `port-not-allowed`, `ports-exhausted`, `address-unavailable`, `limit-reached`,
- * `protocol-violation`, `connection-lost`, `server-closed`, `refused`, `timeout` or `aborted`.
+ * `version-mismatch`, `port-taken`, `port-not-allowed`, `ports-exhausted`, `path-taken`, `path-not-allowed`,
+ * `address-unavailable`, `limit-reached`, `protocol-violation`, `connection-lost`, `server-closed`, `refused`, `timeout`
+ * or `aborted`.
  */
 export async function openTunnel(target: Target, options: TunnelOptions = {}): Promise<Tunnel> {
   const [tunnel] = await openTunnels([{ target, port: options.port }], options)
@@ -50,38 +52,58 @@ export async function openTunnels(
   options: Omit<TunnelOptions, 'port'>,
 ): Promise<Tunnel[]> {
   const { unref = false, timeout = 10_000, signal } = options
-  const parsed = wanted.map(({ target, port = 0 }) => {
-    checkPort('port', port)
-    return { target: parseTarget(target), port }
-  })
   const endpoint = findEndpoint(options.server, options.secret)
+  const locals = wanted.map((one) => readWanted(one, options, endpoint === undefined))
+  await waitForTargets(locals, options)
   const opened: { close(): Promise<void> }[] = []
   const closeAll = async () => {
     for (const one of [...opened].reverse()) await one.close()
   }
   /** A server for this call alone. Its secret keeps other programs of the machine out. */
   const embedServer = async () => {
-    const server = await createServer({ secret: options.secret ?? randomBytes(32).toString('hex'), unref })
+    const secret = options.secret ?? randomBytes(32).toString('hex')
+    const limits = options.maxFlows === undefined ? {} : { flows: options.maxFlows }
+    const server = await createServer({ secret, unref, sockets: '/', limits })
     opened.push(server)
     return server
   }
 
   const where = endpoint ? ` through ${formatAddress(endpoint)}` : ''
-  const doing = `opening a tunnel to ${parsed.map(({ target }) => target.name).join(', ')}${where}`
+  const doing = `opening a tunnel to ${locals.map(({ target }) => target.name).join(', ')}${where}`
   return withDeadline(doing, { timeout, signal }, async (aborted) => {
     try {
       const client = await connect(endpoint ?? (await embedServer()), unref, aborted)
       opened.push(client)
-      let open = parsed.length
+      let open = locals.length
       const release = async () => {
         open--
         if (open === 0) await closeAll()
       }
-      return await Promise.all(parsed.map((one) => client.open({ ...one, release }, aborted)))
+      return await Promise.all(locals.map((one) => client.open({ ...one, release }, aborted)))
     } catch (error) {
       // Not awaited: a server that does not answer may not keep the caller beyond the timeout.
       closeAll()
       throw error
     }
   })
+}
+
+/** What the client asks the server for. */
+function readWanted(
+  { target, port }: WantedTunnel,
+  options: Omit<TunnelOptions, 'port'>,
+  isEmbedded: boolean,
+): Omit<OpenOptions, 'release'> {
+  const local = readLocalOptions(target, options)
+  const { flowTimeout, maxFlows, listen } = options
+  const asked = { ...local, flowTimeout, maxFlows, port: port ?? 0, path: undefined }
+  checkPort('port', asked.port)
+  if (listen === undefined) return { ...asked, protocol: local.target.isUdp ? 'udp' : 'tcp' }
+
+  const path = typeof listen === 'string' ? parseUnixPath('listen', listen) : undefined
+  if (path === undefined) throw invalidOption('listen', "a unix socket such as 'unix:/tmp/x.sock'", listen)
+  if (port !== undefined) throw invalidOption('port', 'left out where listen is given', port)
+  if (local.target.isUdp) throw invalidOption('listen', 'left out for a udp target', listen)
+  // Another server has a folder of its own, from which a relative path starts.
+  return { ...asked, protocol: 'unix', path: isEmbedded ? resolve(path) : path }
 }

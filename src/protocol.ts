@@ -20,8 +20,18 @@ export const fromClient = {
   hello: { version: integer(1, 65_535), nonce: hex(32) },
   /** Answers `challenge`; null where the server asks for no secret. */
   login: { proof: nullable(hex(32)) },
-  /** Asks for a tunnel, under a number that this client chose; port 0 lets the server choose. */
-  forward: { tunnel: integer(1, 2 ** 31), protocol: oneOf('tcp'), port: integer(0, 65_535) },
+  /**
+   * Asks for a tunnel, under a number that this client chose; port 0 lets the server choose. The path is that of a unix
+   * socket. How long flows may be silent, and how many there may be, are the server's own where they are left out.
+   */
+  forward: {
+    tunnel: integer(1, 2 ** 31),
+    protocol: oneOf('tcp', 'udp', 'unix'),
+    port: integer(0, 65_535),
+    path: optional(path),
+    flowTimeout: optional(integer(1, 2 ** 31 - 1)),
+    maxFlows: optional(integer(1, 1_000_000)),
+  },
   /** Gives a tunnel back. The server answers with `closed`. */
   close: { tunnel: integer(1, 2 ** 31) },
   /** Turns a visitor away: its target can't be reached. */
@@ -44,12 +54,33 @@ export const fromServer = {
   },
   /** Last before the server ends a connection of either kind. Keeps this shape in every version. */
   refuse: { code: name, message: text(MAX_SENTENCE) },
-  /** Answers `forward`: the public address is open. Host is null where it is the host that the client dialled. */
-  forwarded: { tunnel: integer(1, 2 ** 31), host: nullable(host), port: integer(1, 65_535) },
+  /**
+   * Answers `forward`: the public address is open. Host is null where it is the host that the client dialled. Of a unix
+   * socket there is the path alone, and the port is 0.
+   */
+  forwarded: {
+    tunnel: integer(1, 2 ** 31),
+    host: nullable(host),
+    port: integer(0, 65_535),
+    path: optional(path),
+  },
   /** The tunnel is gone, or never came to be: answers `close` and `forward`, or comes unasked. */
   closed: { tunnel: integer(1, 2 ** 31), code: name, message: text(MAX_SENTENCE) },
-  /** A visitor waits at this tunnel: open a data stream for it, or `reject` it. */
-  exchange: { tunnel: integer(1, 2 ** 31), id: uuid, address: host, port: integer(0, 65_535) },
+  /** A visitor waits at this tunnel: open a data stream for it, or `reject` it. It came from the first address to the second. */
+  exchange: {
+    tunnel: integer(1, 2 ** 31),
+    id: uuid,
+    address: host,
+    port: integer(0, 65_535),
+    localAddress: host,
+    localPort: integer(0, 65_535),
+  },
+  /** The server has dropped so many datagrams of this tunnel since it last said so. */
+  dropped: {
+    tunnel: integer(1, 2 ** 31),
+    count: integer(1, Number.MAX_SAFE_INTEGER),
+    reason: text(MAX_SENTENCE),
+  },
   /** First on a data stream: raw bytes of the visitor follow. */
   joined: {},
   /** Sent at an interval. */
@@ -92,7 +123,7 @@ export function decode<S extends Shapes>(json: Buffer, shapes: S): MessageOf<S> 
   const message: Record<string, unknown> = { type }
   for (const [field, check] of Object.entries(shapes[type] as Shape)) {
     if (!check(value[field])) throw violation(`sent ${type} with ${field} ${quote(value[field])}`)
-    message[field] = value[field]
+    if (value[field] !== undefined) message[field] = value[field]
   }
   return message as MessageOf<S>
 }
@@ -130,7 +161,9 @@ function quote(value: unknown): string {
 type Check<T> = (value: unknown) => value is T
 type Shape = Record<string, Check<unknown>>
 type Shapes = Record<string, Shape>
-type Fields<S> = { [F in keyof S]: S[F] extends Check<infer T> ? T : never }
+type Value<C> = C extends Check<infer T> ? T : never
+type Optional<S> = { [F in keyof S]: undefined extends Value<S[F]> ? F : never }[keyof S]
+type Fields<S> = { [F in Exclude<keyof S, Optional<S>>]: Value<S[F]> } & { [F in Optional<S>]?: Value<S[F]> }
 type MessageOf<S extends Shapes> = { [T in keyof S]: { type: T } & Fields<S[T]> }[keyof S]
 
 function integer(min: number, max: number): Check<number> {
@@ -151,6 +184,11 @@ function host(value: unknown): value is string {
   return typeof value === 'string' && /^[\w.:%-]{1,255}$/.test(value)
 }
 
+/** Of a unix socket: as long as the longest `sun_path` of any system. */
+function path(value: unknown): value is string {
+  return typeof value === 'string' && /^[^\p{Cc}]{1,108}$/u.test(value)
+}
+
 function hex(bytes: number): Check<string> {
   const pattern = new RegExp(`^[0-9a-f]{${bytes * 2}}$`)
   return (value): value is string => typeof value === 'string' && pattern.test(value)
@@ -162,6 +200,11 @@ function oneOf<const T extends string>(...values: T[]): Check<T> {
 
 function nullable<T>(check: Check<T>): Check<T | null> {
   return (value): value is T | null => value === null || check(value)
+}
+
+/** A field that may be missing. */
+function optional<T>(check: Check<T>): Check<T | undefined> {
+  return (value): value is T | undefined => value === undefined || check(value)
 }
 
 function boolean(value: unknown): value is boolean {

@@ -1,11 +1,23 @@
-import { Socket } from 'node:net'
-import type { Duplex } from 'node:stream'
-import { isSystemError, TunnelError } from './errors.js'
+import type { Duplex, Readable, Transform, Writable } from 'node:stream'
+import { TunnelError } from './errors.js'
+import { keepReading, reset, whenClosed } from './stream.js'
 
 /** How long a relay lives on in silence once one side has finished sending, in milliseconds. */
 const HALF_CLOSE_TIMEOUT = 300_000
 
 const NOTHING = Buffer.alloc(0)
+
+export interface RelayOptions {
+  /** Milliseconds of silence after which a pair of which one direction has ended is cut. Default 300,000. */
+  halfCloseTimeout?: number
+  /** What the bytes of a direction pass through on their way. The relay owns it. */
+  through?: { in?: Transform | undefined; out?: Transform | undefined }
+  /** Told of the bytes of each direction as they are handed on. */
+  onBytes?(direction: Direction, bytes: number): void
+}
+
+/** `in` is from the first stream to the second, from a visitor to a target. */
+type Direction = 'in' | 'out'
 
 /** How a relay went. */
 export interface RelayEnd {
@@ -22,31 +34,55 @@ export interface RelayEnd {
  * on one side becomes a FIN on the other while the reply goes on. A stream that can't keep up stops the one
  * that feeds it. A stream that breaks resets the other. Resolves when both are closed, and never rejects.
  *
- * A pair of which one direction has ended is cut after `halfCloseTimeout` milliseconds of silence, because
- * nothing else would end it where the peer never answers.
+ * A pair of which one direction has ended is cut after a time of silence, because nothing else would end it where the
+ * peer never answers.
  */
-export function relay(
-  first: Duplex,
-  second: Duplex,
-  halfCloseTimeout = HALF_CLOSE_TIMEOUT,
-): Promise<RelayEnd> {
+export function relay(first: Duplex, second: Duplex, options: RelayOptions = {}): Promise<RelayEnd> {
+  const { halfCloseTimeout = HALF_CLOSE_TIMEOUT, through = {} } = options
   return new Promise((resolve) => {
+    const bytes = { in: 0, out: 0 }
     let error: Error | undefined
     let silence: NodeJS.Timeout | undefined
     let open = 2
 
-    const sides = [openSide(first), openSide(second)] as const
-    const bytesIn = copy(sides[0], sides[1], onBytes, onEnd)
-    const bytesOut = copy(sides[1], sides[0], onBytes, onEnd)
+    // An error is not lost: `close` always follows, and finds it in `errored`.
+    for (const stream of [first, second]) stream.on('error', () => {})
+    const writeErrors = [keepReading(first), keepReading(second)] as const
+    copy(first, second, { direction: 'in', stage: through.in, writeError: writeErrors[0] })
+    copy(second, first, { direction: 'out', stage: through.out, writeError: writeErrors[1] })
     whenClosed(first, () => onClosed(first, second))
     whenClosed(second, () => onClosed(second, first))
 
-    function onBytes() {
-      silence?.refresh()
-    }
+    /** One direction. `writeError` tells why the source, as a sink of the other direction, takes no more bytes. */
+    function copy(source: Duplex, sink: Duplex, { direction, stage, writeError }: Way) {
+      if (stage) pass(source, stage)
+      pass(stage ?? source, sink, stageOnBytes)
+      stage?.on('end', () => sink.end())
+      // A FIN behind nothing may have been seen already, while the stream waited to be joined.
+      if (source.readableEnded) sourceOnEnd()
+      else source.on('end', sourceOnEnd)
 
-    function onEnd() {
-      silence ??= setTimeout(silenceOnTimeout, halfCloseTimeout).unref()
+      function stageOnBytes(count: number) {
+        bytes[direction] += count
+        silence?.refresh()
+        options.onBytes?.(direction, count)
+      }
+
+      /**
+       * A reset that comes behind unread bytes looks like an end to Node (libuv: POLLHUP after a partial read), and a
+       * truncated request would look complete. A write, even of nothing, tells the two apart.
+       */
+      function sourceOnEnd() {
+        silence ??= setTimeout(silenceOnTimeout, halfCloseTimeout).unref()
+        if (source.writable && source.writableLength === 0) source.write(NOTHING, sourceOnWritten)
+        else sourceOnWritten()
+      }
+
+      function sourceOnWritten() {
+        const failed = writeError()
+        if (failed) source.destroy(failed)
+        else (stage ?? sink).end()
+      }
     }
 
     function silenceOnTimeout() {
@@ -65,102 +101,24 @@ export function relay(
       open--
       if (open > 0) return
       clearTimeout(silence)
-      resolve({ bytesIn: bytesIn(), bytesOut: bytesOut(), ...(error && { error }) })
+      for (const stage of [through.in, through.out]) stage?.destroy()
+      resolve({ bytesIn: bytes.in, bytesOut: bytes.out, ...(error && { error }) })
     }
   })
 }
 
-/** A stream of a relay. */
-interface Side {
-  stream: Duplex
-  /** Why it takes no more bytes, while it may still have some to give. */
-  writeError?: Error
+interface Way {
+  direction: Direction
+  stage: Transform | undefined
+  writeError: () => Error | undefined
 }
 
-/**
- * Makes a write that fails end its own direction alone. Node would destroy the whole socket, and the answer that
- * is still unread in the kernel would go with it: that of a server which refuses an upload before it has
- * come in full.
- */
-function openSide(stream: Duplex): Side {
-  const side: Side = { stream }
-  // An error is not lost: `close` always follows, and finds it in `errored`.
-  stream.on('error', () => {})
-  if (stream instanceof Socket) {
-    const note = (done: Done) => (error?: Error | null) => {
-      const isReset = isSystemError(error, 'EPIPE') || isSystemError(error, 'ECONNRESET')
-      const mayGiveMore = isReset && !stream.readableEnded
-      if (mayGiveMore) side.writeError ??= error
-      done(mayGiveMore ? null : error)
-    }
-    const { _write, _writev } = stream
-    stream._write = (chunk, encoding, done) => _write.call(stream, chunk, encoding, note(done))
-    if (_writev) stream._writev = (chunks, done) => _writev.call(stream, chunks, note(done))
-  }
-  return side
-}
-
-type Done = (error?: Error | null) => void
-
-/** One direction. Gives back a function that tells the bytes so far. */
-function copy(from: Side, to: Side, onBytes: () => void, onEnd: () => void): () => number {
-  const source = from.stream
-  const sink = to.stream
-  let bytes = 0
-  source.on('data', sourceOnData)
-  // A FIN behind nothing may have been seen already, while the stream waited to be joined.
-  if (source.readableEnded) sourceOnEnd()
-  else source.on('end', sourceOnEnd)
-  sink.on('drain', sinkOnDrain)
-  source.resume()
-
-  function sourceOnData(chunk: Buffer) {
-    bytes += chunk.length
-    onBytes()
+/** Hands on what comes, and stops the source while the sink is full. */
+function pass(source: Readable, sink: Writable, onBytes?: (count: number) => void): void {
+  source.on('data', (chunk: Buffer) => {
+    onBytes?.(chunk.length)
     if (!sink.write(chunk)) source.pause()
-  }
-
-  function sinkOnDrain() {
-    source.resume()
-  }
-
-  /**
-   * A reset that comes behind unread bytes looks like an end to Node (libuv: POLLHUP after a partial read), and a
-   * truncated request would look complete. A write, even of nothing, tells the two apart.
-   */
-  function sourceOnEnd() {
-    onEnd()
-    if (source.writable && source.writableLength === 0) source.write(NOTHING, sourceOnWritten)
-    else sourceOnWritten()
-  }
-
-  function sourceOnWritten() {
-    if (from.writeError) source.destroy(from.writeError)
-    else sink.end()
-  }
-
-  return () => bytes
-}
-
-function whenClosed(stream: Duplex, onClose: () => void): void {
-  if (stream.closed) onClose()
-  else stream.once('close', onClose)
-}
-
-/** Cuts a stream so that its peer can't take it for finished: by a reset where it has one. */
-export function reset(stream: Duplex): void {
-  if (stream.destroyed) return
-  if (!(stream instanceof Socket) || stream.connecting) {
-    stream.destroy()
-  } else if (stream.writableEnded && !stream.writableFinished && stream.writableLength === 0) {
-    // Node can't reset a socket whose FIN is just being sent, and would never close it: one turn later it can.
-    stream.once('finish', () => reset(stream))
-  } else {
-    try {
-      stream.resetAndDestroy()
-    } catch {
-      // Only TCP sockets have a reset: on a pipe or a unix socket the call throws.
-      stream.destroy()
-    }
-  }
+  })
+  sink.on('drain', () => source.resume())
+  source.resume()
 }

@@ -1,18 +1,20 @@
 import { randomUUID } from 'node:crypto'
-import type net from 'node:net'
 import type { Duplex } from 'node:stream'
-import { type Connection, joinConnection, type Rejection, type Visitor } from './connection.js'
+import { type Connection, joinConnection, type Rejection } from './connection.js'
 import { TunnelError } from './errors.js'
-import { reset } from './relay.js'
-import { peerOf, portOf } from './tcp.js'
+import type { Listener, Visitor } from './listener.js'
+import { reset } from './stream.js'
 
 /** A tunnel as its server shows it. */
 export interface TunnelInfo {
-  /** What it forwards. */
-  readonly protocol: 'tcp'
-  /** Address that the server listens on for visitors. */
+  /** What its visitors speak. */
+  readonly protocol: 'tcp' | 'udp' | 'unix'
+  /** Address that the server listens on for visitors, the first where there are several; empty for a unix socket. */
   readonly host: string
+  /** 0 for a unix socket. */
   readonly port: number
+  /** File that it listens on, where that is a unix socket. */
+  readonly path: string | undefined
   /** Where the client's control connection comes from. */
   readonly client: Visitor
   /** Resolves, and never rejects, when the tunnel is gone: with the error, where the client did not give it back. */
@@ -23,15 +25,16 @@ export interface TunnelInfo {
 export type Exchanges = Map<string, (dataStream: Duplex) => void>
 
 export interface ServerTunnelOptions {
-  host: string
+  protocol: 'tcp' | 'udp' | 'unix'
+  path: string | undefined
   client: Visitor
   exchanges: Exchanges
   /** Milliseconds that a visitor waits for its exchange. */
   exchangeTimeout: number
   /** Visitors that may wait at once. */
   maxWaiting: number
-  /** A visitor waits under this id. */
-  onExchange(id: string, visitor: Visitor): void
+  /** A visitor waits under this id. It came to the local address. */
+  onExchange(id: string, visitor: Visitor, local: Visitor): void
   onConnection(connection: Connection, ...streams: Duplex[]): void
   onReject(rejection: Rejection): void
 }
@@ -40,9 +43,9 @@ export interface ServerTunnelOptions {
 interface Waiting {
   id: string
   visitor: Visitor
-  socket: net.Socket
+  stream: Duplex
   timer: NodeJS.Timeout
-  socketOnClose: () => void
+  streamOnClose: () => void
 }
 
 /**
@@ -50,19 +53,22 @@ interface Waiting {
  * outlive it.
  */
 export class ServerTunnel implements TunnelInfo {
-  readonly protocol = 'tcp'
+  readonly protocol: 'tcp' | 'udp' | 'unix'
   readonly host: string
   readonly port: number
+  readonly path: string | undefined
   readonly client: Visitor
   readonly closed: Promise<TunnelError | undefined>
-  readonly #listener: net.Server
+  readonly #listener: Listener
   readonly #options: ServerTunnelOptions
   readonly #waiting = new Map<string, Waiting>()
   #resolveClosed: (error: TunnelError | undefined) => void = () => {}
 
-  constructor(listener: net.Server, options: ServerTunnelOptions) {
-    this.host = options.host
-    this.port = portOf(listener)
+  constructor(listener: Listener, options: ServerTunnelOptions) {
+    this.protocol = options.protocol
+    this.host = listener.host
+    this.port = listener.port
+    this.path = options.path
     this.client = options.client
     this.closed = new Promise((resolve) => {
       this.#resolveClosed = resolve
@@ -72,37 +78,38 @@ export class ServerTunnel implements TunnelInfo {
   }
 
   /** A visitor has come: it waits while the client is told of it. */
-  park(socket: net.Socket): void {
+  park(stream: Duplex, visitor: Visitor, local: Visitor): void {
     const id = randomUUID()
-    const visitor = peerOf(socket)
-    if (this.#waiting.size >= this.#options.maxWaiting) {
-      reset(socket)
-      const message = `${this.#options.maxWaiting} visitors wait at this tunnel already`
-      this.#options.onReject({ id, visitor, error: new TunnelError('limit-reached', message) })
+    const { maxWaiting, exchangeTimeout, exchanges, onExchange, onReject } = this.#options
+    if (this.#waiting.size >= maxWaiting) {
+      reset(stream)
+      const message = `${maxWaiting} visitors wait at this tunnel already`
+      onReject({ id, visitor, error: new TunnelError('limit-reached', message) })
       return
     }
 
-    const { exchangeTimeout } = this.#options
     const timer = setTimeout(() => {
       const message = `the client opened no data stream for this visitor within ${exchangeTimeout} ms`
       this.turnAway(id, new TunnelError('exchange-expired', message))
     }, exchangeTimeout).unref()
-    const socketOnClose = () => {
-      this.turnAway(id, new TunnelError('visitor-left', 'the visitor left before its exchange was made'))
+    const streamOnClose = () => {
+      const left = new TunnelError('visitor-left', 'the visitor left before its exchange was made')
+      // A flow that had to make room knows better.
+      this.turnAway(id, stream.errored instanceof TunnelError ? stream.errored : left)
     }
-    socket.once('close', socketOnClose)
-    this.#waiting.set(id, { id, visitor, socket, timer, socketOnClose })
-    this.#options.exchanges.set(id, (dataStream) => this.#join(id, dataStream))
-    // Only who reads notices a reset. This reads a chunk at the most, and the socket keeps it for the relay.
-    socket.read(0)
-    this.#options.onExchange(id, visitor)
+    stream.once('close', streamOnClose)
+    this.#waiting.set(id, { id, visitor, stream, timer, streamOnClose })
+    exchanges.set(id, (dataStream) => this.#join(id, dataStream))
+    // Only who reads notices a reset. This reads a chunk at the most, and the stream keeps it for the relay.
+    stream.read(0)
+    onExchange(id, visitor, local)
   }
 
   /** Resets a visitor that waits. */
   turnAway(id: string, error: TunnelError): void {
     const waiting = this.#take(id)
     if (!waiting) return
-    reset(waiting.socket)
+    reset(waiting.stream)
     this.#options.onReject({ id, visitor: waiting.visitor, error })
   }
 
@@ -118,8 +125,9 @@ export class ServerTunnel implements TunnelInfo {
   #join(id: string, dataStream: Duplex): void {
     const waiting = this.#take(id)
     if (!waiting) return
-    const { visitor, socket } = waiting
-    this.#options.onConnection(joinConnection(id, visitor, socket, dataStream), socket, dataStream)
+    const { visitor, stream } = waiting
+    const connection = joinConnection({ id, visitor, fromVisitor: stream, fromTarget: dataStream })
+    this.#options.onConnection(connection, stream, dataStream)
   }
 
   /** The visitor with this id, which from now on waits no more. */
@@ -129,7 +137,7 @@ export class ServerTunnel implements TunnelInfo {
     this.#waiting.delete(id)
     this.#options.exchanges.delete(id)
     clearTimeout(waiting.timer)
-    waiting.socket.off('close', waiting.socketOnClose)
+    waiting.stream.off('close', waiting.streamOnClose)
     return waiting
   }
 }

@@ -1,23 +1,19 @@
 import type { EventEmitter } from 'node:events'
-import type net from 'node:net'
+import type { Duplex } from 'node:stream'
 import { formatAddress } from './address.js'
 import { admit } from './auth.js'
 import { type ServerChannel, serverChannel } from './channel.js'
-import {
-  type CloseOptions,
-  type Connection,
-  Connections,
-  type Rejection,
-  type Visitor,
-} from './connection.js'
+import { type CloseOptions, type Connection, Connections, type Rejection, type Stats } from './connection.js'
 import { withDeadline } from './deadline.js'
+import type { Drop } from './drops.js'
 import { Emitter } from './emitter.js'
 import { TunnelError, toTunnelError } from './errors.js'
+import { type Listener, listenOnAll, type Visitor } from './listener.js'
 import { errorFields, type FromClient, violation } from './protocol.js'
 import { readServerOptions, type ServerOptions, type Settings } from './server-options.js'
 import type { Exchanges, TunnelInfo } from './server-tunnel.js'
 import { Session } from './session.js'
-import { closeListener, listen, peerOf, portOf } from './tcp.js'
+import { listenTcp } from './tcp.js'
 
 /** The events of a {@link Server} and what their listeners are called with. */
 export interface ServerEvents {
@@ -27,6 +23,8 @@ export interface ServerEvents {
   connection: [connection: Connection, tunnel: TunnelInfo]
   /** A visitor was turned away. */
   reject: [rejection: Rejection, tunnel: TunnelInfo]
+  /** Datagrams were dropped. Once a second for each tunnel at the most. */
+  drop: [drop: Drop, tunnel: TunnelInfo]
   /** A client was refused, or its control connection broke. */
   refuse: [refusal: Refusal]
   /** The server is closed. */
@@ -41,7 +39,7 @@ export interface Refusal {
 
 /** The public side of tunnels. */
 export interface Server extends EventEmitter<ServerEvents>, AsyncDisposable {
-  /** Address that it listens on. */
+  /** Address that it listens on, the first where there are several. */
   readonly host: string
   readonly port: number
   /** Where clients connect, without the secret: `pipe://127.0.0.1:8910`. */
@@ -49,6 +47,8 @@ export interface Server extends EventEmitter<ServerEvents>, AsyncDisposable {
   readonly secret: string | undefined
   /** How many visitors are inside now. */
   readonly connections: number
+  /** What was counted since it was started. */
+  readonly stats: Stats
   /** The tunnels that are open now. */
   readonly tunnels: readonly TunnelInfo[]
   /**
@@ -64,24 +64,25 @@ export interface Server extends EventEmitter<ServerEvents>, AsyncDisposable {
  */
 export async function createServer(options: ServerOptions = {}): Promise<Server> {
   const settings = readServerOptions(options)
-  const { host, port, unref, timeout, signal } = settings
-  return withDeadline(
-    `listening on ${formatAddress({ host, port })}`,
-    { timeout, signal },
-    async (aborted) => {
-      const listener = await listen({ host, port, unref, aborted }, (socket) => server.accept(socket))
-      // No client is accepted before the event loop turns, and by then the server is there.
-      const server = new TunnelServer(listener, settings)
-      return server
-    },
-  )
+  const { hosts, port, unref, timeout, signal } = settings
+  const where = hosts.map((host) => formatAddress({ host, port })).join(' and ')
+  return withDeadline(`listening on ${where}`, { timeout, signal }, async (aborted) => {
+    const listener = await listenOnAll(
+      settings,
+      (socket, client) => server.accept(socket, client),
+      (address, take) => listenTcp({ ...address, unref, aborted }, take),
+    )
+    // No client is handed over before the event loop turns, and by then the server is there.
+    const server = new TunnelServer(listener, settings)
+    return server
+  })
 }
 
 class TunnelServer extends Emitter<ServerEvents> implements Server {
   readonly host: string
   readonly port: number
   readonly address: string
-  readonly #listener: net.Server
+  readonly #listener: Listener
   readonly #settings: Settings
   readonly #newcomers = new Set<ServerChannel>()
   readonly #sessions = new Set<Session>()
@@ -90,10 +91,10 @@ class TunnelServer extends Emitter<ServerEvents> implements Server {
   /** Joined visitors, of tunnels open and closed. */
   readonly #connections = new Connections()
 
-  constructor(listener: net.Server, settings: Settings) {
+  constructor(listener: Listener, settings: Settings) {
     super()
-    this.host = settings.host
-    this.port = portOf(listener)
+    this.host = listener.host
+    this.port = listener.port
     this.address = `pipe://${formatAddress({ host: settings.publicHost ?? this.host, port: this.port })}`
     this.#listener = listener
     this.#settings = settings
@@ -105,6 +106,10 @@ class TunnelServer extends Emitter<ServerEvents> implements Server {
 
   get connections(): number {
     return this.#connections.size
+  }
+
+  get stats(): Stats {
+    return this.#connections.stats
   }
 
   get tunnels(): readonly TunnelInfo[] {
@@ -120,9 +125,8 @@ class TunnelServer extends Emitter<ServerEvents> implements Server {
   }
 
   /** Takes a new connection, whose first message tells what it is. */
-  async accept(socket: net.Socket): Promise<void> {
-    const client = peerOf(socket)
-    const channel = serverChannel(socket)
+  async accept(stream: Duplex, client: Visitor): Promise<void> {
+    const channel = serverChannel(stream)
     try {
       const first = await this.#greet(channel)
       switch (first?.type) {
@@ -170,7 +174,14 @@ class TunnelServer extends Emitter<ServerEvents> implements Server {
       ...this.#settings,
       exchanges: this.#exchanges,
       onTunnel: (tunnel) => this.#addTunnel(tunnel),
-      onReject: (rejection, tunnel) => this.tell('reject', rejection, tunnel),
+      onReject: (rejection, tunnel) => {
+        this.#connections.rejections++
+        this.tell('reject', rejection, tunnel)
+      },
+      onDrop: (drop, tunnel) => {
+        this.#connections.drops += drop.count
+        this.tell('drop', drop, tunnel)
+      },
       onConnection: (connection, tunnel, ...streams) => {
         this.#connections.add(connection, ...streams)
         this.tell('connection', connection, tunnel)
@@ -202,7 +213,7 @@ class TunnelServer extends Emitter<ServerEvents> implements Server {
   }
 
   async #shut(grace: number): Promise<void> {
-    const listenerClosed = closeListener(this.#listener)
+    const listenerClosed = this.#listener.close()
     for (const channel of this.#newcomers) channel.interrupt(serverClosed())
     for (const session of this.#sessions) session.close(serverClosed())
     await this.#connections.finish(grace)

@@ -1,18 +1,25 @@
 import type { Duplex } from 'node:stream'
 import type { ServerChannel } from './channel.js'
-import type { Connection, Rejection, Visitor } from './connection.js'
+import type { Connection, Rejection } from './connection.js'
+import { type Drop, gatherDrops } from './drops.js'
 import { errorFromPeer, TunnelError, toTunnelError } from './errors.js'
+import type { Visitor } from './listener.js'
 import { openPort, type PortRange } from './ports.js'
-import { errorFields, type FromClient, violation } from './protocol.js'
+import { errorFields, type FromClient, type fromClient, type Message, violation } from './protocol.js'
+import { listenAt, type PublicAddress } from './public-address.js'
 import { type Exchanges, ServerTunnel, type TunnelInfo } from './server-tunnel.js'
-import { listen } from './tcp.js'
+import { allowedPath } from './socket-folder.js'
 
 /** What a session has from its server. */
 export interface SessionOptions {
-  host: string
+  hosts: readonly string[]
   /** The host that clients are told; null where they know it better. */
   publicHost: string | null
   ports: PortRange | undefined
+  /** The folder in which clients may listen on unix sockets. */
+  sockets: string | undefined
+  flowTimeout: number
+  maxFlows: number
   unref: boolean
   exchanges: Exchanges
   exchangeTimeout: number
@@ -23,7 +30,10 @@ export interface SessionOptions {
   onTunnel(tunnel: TunnelInfo): void
   onConnection(connection: Connection, tunnel: TunnelInfo, ...streams: Duplex[]): void
   onReject(rejection: Rejection, tunnel: TunnelInfo): void
+  onDrop(drop: Drop, tunnel: TunnelInfo): void
 }
+
+type Forward = Message<typeof fromClient, 'forward'>
 
 /** The server's half of a control connection after the login: owns the client's tunnels. */
 export class Session {
@@ -67,7 +77,7 @@ export class Session {
       case 'heartbeat':
         return
       case 'forward':
-        return this.#forward(message.tunnel, message.port)
+        return this.#forward(message)
       case 'close':
         return this.#close(message.tunnel)
       case 'reject':
@@ -78,42 +88,81 @@ export class Session {
     }
   }
 
-  async #forward(number: number, port: number): Promise<void> {
+  async #forward(message: Forward): Promise<void> {
+    const number = message.tunnel
     if (this.#tunnels.has(number)) throw violation(`asked for tunnel ${number} twice`)
     try {
-      const tunnel = await this.#open(number, port)
+      const tunnel = await this.#open(message)
       this.#tunnels.set(number, tunnel)
-      const host = this.#options.publicHost
-      this.#channel.send({ type: 'forwarded', tunnel: number, host, port: tunnel.port })
+      const host = tunnel.path === undefined ? this.#options.publicHost : null
+      const { port, path } = tunnel
+      this.#channel.send({ type: 'forwarded', tunnel: number, host, port, path })
       this.#options.onTunnel(tunnel)
     } catch (caught) {
-      const error = toTunnelError(caught, 'address-unavailable', 'the server could not open the port')
+      const error = toTunnelError(
+        caught,
+        'address-unavailable',
+        'the server could not open the public address',
+      )
       this.#channel.send({ type: 'closed', tunnel: number, ...errorFields(error) })
     }
   }
 
-  async #open(number: number, asked: number): Promise<ServerTunnel> {
-    const { host, ports, unref, maxTunnels } = this.#options
+  async #open(message: Forward): Promise<ServerTunnel> {
+    const { ports, unref, maxTunnels, hosts, sockets } = this.#options
+    const { tunnel: number, protocol, port: asked } = message
     if (this.#tunnels.size >= maxTunnels) {
       throw new TunnelError(
         'limit-reached',
         `the client has as many tunnels as it may (${maxTunnels}): close one, or raise limits.tunnels`,
       )
     }
-    // No visitor is accepted before the event loop turns, and by then the tunnel is there.
-    const listener = await openPort(ports, asked, (port) =>
-      listen({ host, port, unref }, (socket) => tunnel.park(socket)),
-    )
+    const settings = {
+      unref,
+      ...this.#flowSettings(message),
+      onDrop: this.#gatherDrops(number, () => tunnel),
+    }
+    // No visitor is handed over before the event loop turns, and by then the tunnel is there.
+    const listenOn = (address: PublicAddress) =>
+      listenAt(address, settings, (stream, visitor, local) => tunnel.park(stream, visitor, local))
+    const path = protocol === 'unix' ? allowedPath(sockets, message.path) : undefined
+    const listener =
+      protocol === 'unix'
+        ? await listenOn({ protocol, path: path as string })
+        : await openPort(ports, asked, (port) => listenOn({ protocol, hosts, port }))
     const tunnel: ServerTunnel = new ServerTunnel(listener, {
       ...this.#options,
+      protocol,
+      path,
       client: this.#client,
-      onExchange: (id, { address, port }) => {
-        this.#channel.send({ type: 'exchange', tunnel: number, id, address, port })
+      onExchange: (id, { address, port }, local) => {
+        const where = { address, port, localAddress: local.address, localPort: local.port }
+        this.#channel.send({ type: 'exchange', tunnel: number, id, ...where })
       },
       onConnection: (connection, ...streams) => this.#options.onConnection(connection, tunnel, ...streams),
       onReject: (rejection) => this.#options.onReject(rejection, tunnel),
     })
     return tunnel
+  }
+
+  /** As the client wants them, as far as it may; else the server's own. */
+  #flowSettings({ flowTimeout, maxFlows }: Forward): { flowTimeout: number; maxFlows: number } {
+    const most = this.#options.maxFlows
+    if (maxFlows !== undefined && maxFlows > most) {
+      throw new TunnelError(
+        'limit-reached',
+        `maxFlows may be ${most} at this server, not ${maxFlows}: raise limits.flows there`,
+      )
+    }
+    return { flowTimeout: flowTimeout ?? this.#options.flowTimeout, maxFlows: maxFlows ?? most }
+  }
+
+  /** Tells server and client of the datagrams that were dropped. */
+  #gatherDrops(number: number, tunnel: () => TunnelInfo) {
+    return gatherDrops((drop) => {
+      this.#channel.send({ type: 'dropped', tunnel: number, ...drop })
+      this.#options.onDrop(drop, tunnel())
+    })
   }
 
   #close(number: number): void {

@@ -396,7 +396,9 @@ function bytesOf(what: Wire | string): Buffer {
 
 /** The message without its sentence, and without a port that the system chose. */
 function essenceOf({ message: _, ...fields }: Wire): Wire {
-  return Number(fields.port) < 1_024 ? fields : { ...fields, port: undefined }
+  const { port, localPort, ...rest } = fields
+  const fixed = Number(port) < 1_024 ? { port } : {}
+  return { ...rest, ...fixed }
 }
 
 /** The error that it rejects with. */

@@ -504,7 +504,15 @@ const serverPhases: [string, (peer: RawPeer) => Promise<unknown>, Wire[]][] = [
       { type: 'welcome', proof: null, heartbeatTimeout: 60_000, exchangeTimeout: 60_000 },
       { type: 'forwarded', tunnel: 1, host: null, port: 4_000 },
       { type: 'closed', tunnel: 1, code: 'x', message: 'x' },
-      { type: 'exchange', tunnel: 1, id, address: '127.0.0.1', port: 1 },
+      {
+        type: 'exchange',
+        tunnel: 1,
+        id,
+        address: '127.0.0.1',
+        port: 1,
+        localAddress: '127.0.0.1',
+        localPort: 4_000,
+      },
       { type: 'hello', version: 1, nonce: nonce() },
     ],
   ],
@@ -660,10 +668,26 @@ describe('a client with a tunnel', () => {
     const { peer, tunnel } = await openAt(server, {}, target.address)
     peer.send(
       { type: 'forwarded', tunnel: 99, host: 'nowhere', port: 1 },
-      { type: 'exchange', tunnel: 99, id: crypto.randomUUID(), address: '127.0.0.1', port: 1 },
+      {
+        type: 'exchange',
+        tunnel: 99,
+        id: crypto.randomUUID(),
+        address: '127.0.0.1',
+        port: 1,
+        localAddress: '127.0.0.1',
+        localPort: 4_000,
+      },
       { type: 'closed', tunnel: 99, code: 'x', message: 'x' },
       { type: 'forwarded', tunnel: 1, host: 'elsewhere', port: 2 },
-      { type: 'exchange', tunnel: 1, id, address: '127.0.0.1', port: 1 },
+      {
+        type: 'exchange',
+        tunnel: 1,
+        id,
+        address: '127.0.0.1',
+        port: 1,
+        localAddress: '127.0.0.1',
+        localPort: 4_000,
+      },
     )
 
     await using stream = await server.accept()
@@ -681,7 +705,15 @@ describe('a client with a tunnel', () => {
     const { peer, tunnel } = await openAt(server, {}, target.address)
     for (let i = 0; i < 10; i++) {
       const connected = pEvent<'connection', Connection>(tunnel, 'connection')
-      peer.send({ type: 'exchange', tunnel: 1, id: crypto.randomUUID(), address: '127.0.0.1', port: 1 })
+      peer.send({
+        type: 'exchange',
+        tunnel: 1,
+        id: crypto.randomUUID(),
+        address: '127.0.0.1',
+        port: 1,
+        localAddress: '127.0.0.1',
+        localPort: 4_000,
+      })
       const stream = await server.accept()
       await stream.receive('exchange')
       stream.send({ type: 'joined' })
@@ -705,7 +737,15 @@ describe('a client with a tunnel', () => {
     await using server = await fakeServer()
     const { peer, tunnel } = await openAt(server, {}, target.address)
     const rejected = pEvent<'reject', Rejection>(tunnel, 'reject')
-    peer.send({ type: 'exchange', tunnel: 1, id, address: '127.0.0.1', port: 1 })
+    peer.send({
+      type: 'exchange',
+      tunnel: 1,
+      id,
+      address: '127.0.0.1',
+      port: 1,
+      localAddress: '127.0.0.1',
+      localPort: 4_000,
+    })
     const stream = await server.accept()
     stream.send(answer)
 
@@ -722,7 +762,15 @@ describe('a client with a tunnel', () => {
     const { peer, tunnel } = await openAt(server, {}, target.address)
     const rejected = pEvent<'reject', Rejection>(tunnel, 'reject')
     server.refuse()
-    peer.send({ type: 'exchange', tunnel: 1, id, address: '127.0.0.1', port: 1 })
+    peer.send({
+      type: 'exchange',
+      tunnel: 1,
+      id,
+      address: '127.0.0.1',
+      port: 1,
+      localAddress: '127.0.0.1',
+      localPort: 4_000,
+    })
 
     expect(await peer.receive('reject')).toMatchObject({ tunnel: 1, id, code: 'server-unreachable' })
     expect(await rejected).toMatchObject({ id, error: { code: 'server-unreachable' } })

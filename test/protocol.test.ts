@@ -73,9 +73,14 @@ const serverVectors: [FromServer, string, string][] = [
     '{"type":"closed","tunnel":1,"code":"closed","message":""}',
   ],
   [
-    { type: 'exchange', tunnel: 1, id, address: '::1', port: 50_412 },
-    '00000067',
-    `{"type":"exchange","tunnel":1,"id":"${id}","address":"::1","port":50412}`,
+    { type: 'exchange', tunnel: 1, id, address: '::1', port: 50_412, localAddress: '::1', localPort: 80 },
+    '0000008b',
+    `{"type":"exchange","tunnel":1,"id":"${id}","address":"::1","port":50412,"localAddress":"::1","localPort":80}`,
+  ],
+  [
+    { type: 'dropped', tunnel: 1, count: 3, reason: 'slow' },
+    '00000037',
+    '{"type":"dropped","tunnel":1,"count":3,"reason":"slow"}',
   ],
   [{ type: 'joined' }, '00000011', '{"type":"joined"}'],
   [{ type: 'heartbeat' }, '00000014', '{"type":"heartbeat"}'],
@@ -248,14 +253,25 @@ describe('a field', () => {
     right: ['127.0.0.1', '::1', 'fe80::1%eth0', 'tunnel.example.com', 'my_service', 'x'.repeat(255)],
     wrong: ['', 'x'.repeat(256), 'a b', 'a\n', 'a/b', '[::1]', 'a@b', '\u001b[2J', 'ä', ...noTexts],
   }
+  const optional = ({ right, wrong }: { right: unknown[]; wrong: unknown[] }) => ({
+    right: [undefined, ...right],
+    wrong: wrong.filter((value) => value !== undefined),
+  })
+  const time = range(1, 2 ** 31 - 1)
   /** The kinds of docs/protocol.md, each with values in and out of its bounds. */
   const kinds: Record<string, { right: unknown[]; wrong: unknown[] }> = {
     version: range(1, 65_535),
     tunnel: range(1, 2 ** 31),
-    time: range(1, 2 ** 31 - 1),
+    time,
     port: range(0, 65_535),
-    'public port': range(1, 65_535),
-    protocol: { right: ['tcp'], wrong: ['TCP', 'udp', '', ...noTexts] },
+    count: range(1, Number.MAX_SAFE_INTEGER),
+    protocol: { right: ['tcp', 'udp', 'unix'], wrong: ['TCP', 'sctp', '', ...noTexts] },
+    path: optional({
+      right: ['/', 'app.sock', '/tmp/Büro 1.sock', 'x'.repeat(108)],
+      wrong: ['', 'x'.repeat(109), 'a\0b', 'a\nb', '\u001b', ...noTexts],
+    }),
+    silence: optional(time),
+    flows: optional(range(1, 1_000_000)),
     nonce: hex,
     proof: { right: [null, ...hex.right], wrong: hex.wrong.filter((value) => value !== null) },
     id: uuid,
@@ -382,12 +398,24 @@ test('every message is decoded as it was encoded', () => {
   const proof = fc.option(hex)
   const uuid = fc.uuid({ version: 4 })
   const time = fc.integer({ min: 1, max: 2 ** 31 - 1 })
+  const path = fc.stringMatching(/^[\w/.-]{1,108}$/)
   const type = <const T extends string>(name: T) => ({ type: fc.constant(name) })
 
   const client: fc.Arbitrary<FromClient> = fc.oneof(
     fc.record({ ...type('hello'), version: fc.integer({ min: 1, max: 65_535 }), nonce: hex }),
     fc.record({ ...type('login'), proof }),
-    fc.record({ ...type('forward'), tunnel: number, protocol: fc.constant('tcp' as const), port }),
+    fc.record(
+      {
+        ...type('forward'),
+        tunnel: number,
+        protocol: fc.constantFrom('tcp' as const, 'udp' as const, 'unix' as const),
+        port,
+        path,
+        flowTimeout: time,
+        maxFlows: fc.integer({ min: 1, max: 1_000_000 }),
+      },
+      { requiredKeys: ['type', 'tunnel', 'protocol', 'port'] },
+    ),
     fc.record({ ...type('close'), tunnel: number }),
     fc.record({ ...type('reject'), tunnel: number, id: uuid, ...error }),
     fc.record({ ...type('exchange'), id: uuid }),
@@ -397,14 +425,26 @@ test('every message is decoded as it was encoded', () => {
     fc.record({ ...type('challenge'), nonce: hex, secret: fc.boolean() }),
     fc.record({ ...type('welcome'), proof, heartbeatTimeout: time, exchangeTimeout: time }),
     fc.record({ ...type('refuse'), ...error }),
+    fc.record(
+      { ...type('forwarded'), tunnel: number, host: fc.option(address), port, path },
+      { requiredKeys: ['type', 'tunnel', 'host', 'port'] },
+    ),
     fc.record({
-      ...type('forwarded'),
+      ...type('dropped'),
       tunnel: number,
-      host: fc.option(address),
-      port: port.filter((one) => one > 0),
+      count: fc.integer({ min: 1, max: Number.MAX_SAFE_INTEGER }),
+      reason: text(1_000),
     }),
     fc.record({ ...type('closed'), tunnel: number, ...error }),
-    fc.record({ ...type('exchange'), tunnel: number, id: uuid, address, port }),
+    fc.record({
+      ...type('exchange'),
+      tunnel: number,
+      id: uuid,
+      address,
+      port,
+      localAddress: address,
+      localPort: port,
+    }),
     fc.record(type('joined')),
     fc.record(type('heartbeat')),
   )

@@ -2,7 +2,8 @@ import { once } from 'node:events'
 import net from 'node:net'
 import { Duplex } from 'node:stream'
 import { describe, expect, test, vi } from 'vitest'
-import { type RelayEnd, relay, reset } from '../src/relay.js'
+import { type RelayEnd, relay } from '../src/relay.js'
+import { reset } from '../src/stream.js'
 import { readAll, silentTarget, tcpTarget } from './helpers/targets.js'
 import { ending, settled, visit } from './helpers/visitor.js'
 
@@ -13,7 +14,7 @@ import { ending, settled, visit } from './helpers/visitor.js'
 async function relayed(options: { halfCloseTimeout?: number } = {}) {
   const a = await socketPair()
   const b = await socketPair()
-  const end: Promise<RelayEnd> = relay(a.inner, b.inner, options.halfCloseTimeout)
+  const end: Promise<RelayEnd> = relay(a.inner, b.inner, options)
   return {
     left: a.outer,
     right: b.outer,

@@ -15,35 +15,65 @@ const secretFile = new Option('--secret-file <path>', 'file whose first line is 
 /** What is no number stays a text, so that the complaint can quote it. */
 const wholeNumber = (text: string) => (/^\d+$/.test(text) ? Number(text) : text)
 
+/** What `pipe expose` and `pipe forward` share. */
+const localOptions = [
+  new Option('--limit <rate>', 'most bytes per second in each direction, such as 100kb or 1.5mb'),
+  new Option('--proxy-protocol <version>', 'tell the target its visitor by a PROXY header, 1 or 2').argParser(
+    wholeNumber,
+  ),
+  new Option('--wait [seconds]', 'wait for the target to accept a connection first, 60 s or as long as this'),
+  new Option('--json', 'one JSON object a line on stdout').conflicts('quiet'),
+  new Option('--quiet', 'print the URL and errors, nothing else'),
+]
+
 const program = new Command('pipe')
   .description('Makes a local service reachable through a tunnel.')
   .version(version)
   .exitOverride()
   .configureOutput({ outputError: (message, write) => write(message.replace(/^error: /, 'pipe: ')) })
 
-program
+const exposeCommand = program
   .command('expose')
   .description('open a tunnel to each target and print its public URL')
   .argument(
     '<target...>',
-    'what to expose: 3000, host:3000, or 8080:host:3000 to ask for the public port 8080',
+    'what to expose: 3000, host:3000, udp://host:53, unix:/path, or 8080:host:3000 to ask for the public port 8080',
   )
   .option('--to <server>', 'server to go through, host:port (else PIPE_SERVER, else one in this process)')
   .option('--port <number>', 'public port, where there is one target', wholeNumber)
+  .option('--listen <socket>', 'unix socket at the server in place of a port, such as unix:/tmp/x.sock')
   .addOption(secret)
   .addOption(secretFile)
-  .addOption(new Option('--json', 'one JSON object a line on stdout').conflicts('quiet'))
-  .option('--quiet', 'print the URL and errors, nothing else')
   .showHelpAfterError('(such as: pipe expose 3000; pipe expose --help lists the options)')
   .action(async (targets: string[], options) => (await import('./expose.js')).expose(targets, options))
+
+for (const option of localOptions) exposeCommand.addOption(option)
+
+const forwardCommand = program
+  .command('forward')
+  .description('relay from one address of this machine to another, with no server in between')
+  .argument('<listen>', 'where visitors connect: 8080, tcp:host:8080, udp:host:53 or unix:/path')
+  .argument('<target>', 'where they end up, as in pipe expose')
+  .option('--mode <mode>', "permissions of the unix socket's file, such as 660")
+  .showHelpAfterError(
+    '(such as: pipe forward unix:/tmp/x.sock tcp:host:5443; pipe forward --help lists the options)',
+  )
+  .action(async (listen: string, target: string, options) =>
+    (await import('./forward.js')).runForward(listen, target, options),
+  )
+for (const option of localOptions) forwardCommand.addOption(option)
 
 program
   .command('server')
   .description('run a server for tunnels of other machines')
-  .option('--host <address>', 'address to listen on, for clients and visitors', '127.0.0.1')
+  .option(
+    '--host <address...>',
+    'address to listen on, for clients and visitors; several may follow (default: 127.0.0.1)',
+  )
   .option('--port <number>', 'port for clients', wholeNumber, DEFAULT_PORT)
   .option('--ports <range>', 'ports that clients may ask for, such as 20000-20100')
   .option('--public-host <host>', 'host that goes into public URLs')
+  .option('--sockets <folder>', 'let clients listen on unix sockets in this folder')
   .addOption(secret)
   .addOption(secretFile)
   .option('--insecure', 'listen on a public address without a secret')

@@ -2,8 +2,10 @@ import { styleText } from 'node:util'
 import { format as formatBytes } from 'bytes'
 import { isLoopback } from '../address.js'
 import type { Connection, ConnectionEnd, Rejection } from '../connection.js'
+import type { Drop } from '../drops.js'
 import { TunnelError } from '../errors.js'
-import type { Tunnel } from '../tunnel.js'
+import { formatVisitor, type Visitor } from '../listener.js'
+import type { Tunnel } from '../local-tunnel.js'
 import { GRACE, writeLine } from './exit.js'
 
 /** What `pipe expose` tells while it runs. */
@@ -13,6 +15,7 @@ export interface Report {
   open(tunnels: Tunnel[]): void
   connection(tunnel: Tunnel, connection: Connection, end: ConnectionEnd): void
   reject(tunnel: Tunnel, rejection: Rejection): void
+  drop(tunnel: Tunnel, drop: Drop): void
   closing(visitors: number): void
   close(tunnel: Tunnel, error: TunnelError | undefined): void
   error(error: unknown): void
@@ -23,9 +26,10 @@ export function textReport({ quiet, many }: { quiet: boolean; many: boolean }): 
   const say = (text: string) => {
     if (!quiet) writeLine(process.stderr, text)
   }
-  const sayOf = (tunnel: Tunnel, who: { address: string; port: number }, text: string) => {
+  const sayOf = (tunnel: Tunnel, visitor: Visitor | undefined, text: string) => {
     const time = dim(new Date().toTimeString().slice(0, 8))
-    say([time, ...(many ? [tunnel.target] : []), `${who.address}:${who.port}`, text].join('  '))
+    const who = visitor ? [formatVisitor(visitor)] : []
+    say([time, ...(many ? [tunnel.target] : []), ...who, text].join('  '))
   }
   return {
     ready(tunnel) {
@@ -33,10 +37,8 @@ export function textReport({ quiet, many }: { quiet: boolean; many: boolean }): 
       say(dim(many ? `${tunnel.url} leads to ${tunnel.target}` : `leads to ${tunnel.target}`))
     },
     open(tunnels) {
-      const isLocal = tunnels.every(({ host }) => isLoopback(host))
-      say(
-        dim(`${isLocal ? 'only this machine can visit: the server listens on it alone; ' : ''}Ctrl-C closes`),
-      )
+      const isLocal = tunnels.every(({ host, path }) => path !== undefined || isLoopback(host))
+      say(dim(`${isLocal ? 'only this machine can visit; ' : ''}Ctrl-C closes`))
     },
     connection(tunnel, { visitor }, { bytesIn, bytesOut, duration, error }) {
       const text = `${bytes(bytesIn)} in, ${bytes(bytesOut)} out, ${milliseconds(duration)}`
@@ -44,6 +46,9 @@ export function textReport({ quiet, many }: { quiet: boolean; many: boolean }): 
     },
     reject(tunnel, { visitor, error }) {
       sayOf(tunnel, visitor, red(`turned away: ${error.message}`))
+    },
+    drop(tunnel, { count, reason }) {
+      sayOf(tunnel, undefined, red(`${count} ${count === 1 ? 'datagram' : 'datagrams'} dropped: ${reason}`))
     },
     closing(visitors) {
       if (visitors > 0) say(dim(closingLine(visitors)))
@@ -61,8 +66,8 @@ export function jsonReport(): Report {
     writeLine(process.stdout, JSON.stringify({ event, ...fields }))
   }
   return {
-    ready({ target, url, host, port, protocol }) {
-      write('ready', { target, url, host, port, protocol })
+    ready({ target, url, host, port, path, protocol }) {
+      write('ready', { target, url, host, port, path, protocol })
     },
     open() {},
     connection({ target, url }, { id, visitor }, { bytesIn, bytesOut, duration, error }) {
@@ -79,6 +84,9 @@ export function jsonReport(): Report {
         duration: 0,
         error: plain(error),
       })
+    },
+    drop({ target, url }, { count, reason }) {
+      write('drop', { target, url, count, reason })
     },
     closing() {},
     close({ target, url }, error) {

@@ -1,6 +1,9 @@
 import { once } from 'node:events'
+import { formatAddress } from '../address.js'
+import { formatVisitor } from '../listener.js'
 import { createServer, type Server } from '../server.js'
 import type { ServerOptions } from '../server-options.js'
+import type { TunnelInfo } from '../server-tunnel.js'
 import { GRACE, onEndSignals, writeLine } from './exit.js'
 import { closingLine } from './report.js'
 import { readSecret, type SecretOptions } from './secret.js'
@@ -26,15 +29,24 @@ export async function runServer(options: Omit<ServerOptions, 'secret'> & SecretO
 function report(server: Server): void {
   const say = (text: string) => writeLine(process.stderr, `${new Date().toISOString()} ${text}`)
   server.on('tunnel', async (tunnel) => {
-    const name = `${tunnel.host}:${tunnel.port} for ${tunnel.client.address}:${tunnel.client.port}`
+    const name = `${addressOf(tunnel)} for ${formatVisitor(tunnel.client)}`
     say(`opened ${name}`)
     const error = await tunnel.closed
     say(`closed ${name}${error ? `: ${error.message}` : ''}`)
   })
-  server.on('reject', ({ visitor, error }, { port }) => {
-    say(`turned ${visitor.address}:${visitor.port} away from port ${port}: ${error.message}`)
+  server.on('reject', ({ visitor, error }, tunnel) => {
+    say(`turned ${formatVisitor(visitor)} away from ${addressOf(tunnel)}: ${error.message}`)
+  })
+  server.on('drop', ({ count, reason }, tunnel) => {
+    say(`dropped ${count} datagrams of ${addressOf(tunnel)}: ${reason}`)
   })
   server.on('refuse', ({ client, error }) => {
-    say(`refused ${client.address}:${client.port}: ${error.message}`)
+    say(`refused ${formatVisitor(client)}: ${error.message}`)
   })
+}
+
+/** `127.0.0.1:41234`, `udp:127.0.0.1:41234` or `unix:/tmp/x.sock`. */
+function addressOf({ protocol, host, port, path }: TunnelInfo): string {
+  if (path !== undefined) return `unix:${path}`
+  return `${protocol === 'udp' ? 'udp:' : ''}${formatAddress({ host, port })}`
 }

@@ -1,0 +1,79 @@
+import { TunnelError } from '../errors.js'
+import type { LocalOptions } from '../local-options.js'
+import type { Tunnel } from '../local-tunnel.js'
+import { invalidOption } from '../options.js'
+import { exit, fail, GRACE, onEndSignals } from './exit.js'
+import { jsonReport, type Report, textReport } from './report.js'
+
+/** Options that `pipe expose` and `pipe forward` share. */
+export interface LocalArguments {
+  limit?: string
+  proxyProtocol?: number
+  wait?: true | string
+  json?: boolean
+  quiet?: boolean
+}
+
+export function readLocalArguments({ limit, proxyProtocol, wait }: LocalArguments): LocalOptions {
+  return {
+    ...(limit !== undefined && { limit }),
+    ...(proxyProtocol !== undefined && { proxyProtocol: proxyProtocol as 1 | 2 }),
+    ...(wait !== undefined && { waitForTarget: readWait(wait) }),
+  }
+}
+
+/** Seconds that `--wait` waits where it says no number. */
+const WAIT = 60
+
+function readWait(wait: true | string): number {
+  const seconds = wait === true ? WAIT : Number(wait)
+  if (!(seconds > 0 && seconds <= 86_400)) throw invalidOption('--wait', 'seconds, up to 86400', wait)
+  return Math.ceil(seconds * 1_000)
+}
+
+/** Opens tunnels, and reports of them until it is told to end or the last is gone. */
+export async function run(
+  { json, quiet = false }: LocalArguments,
+  count: number,
+  open: (signal: AbortSignal) => Promise<Tunnel[]>,
+): Promise<void> {
+  const report = json ? jsonReport() : textReport({ quiet, many: count > 1 })
+  const opening = new AbortController()
+  let tunnels: Tunnel[] = []
+  // Before anything is printed: a script may answer the URL with a signal at once.
+  const stopListening = onEndSignals((count) => {
+    opening.abort()
+    if (count === 1) report.closing(tunnels.reduce((sum, tunnel) => sum + tunnel.connections, 0))
+    for (const tunnel of tunnels) tunnel.close({ grace: count === 1 ? GRACE : 0 })
+  })
+  try {
+    tunnels = await open(opening.signal)
+    for (const tunnel of tunnels) announce(tunnel, report)
+    report.open(tunnels)
+    await Promise.all(tunnels.map((tunnel) => watch(tunnel, report)))
+  } catch (error) {
+    if (error instanceof TunnelError && error.code === 'aborted') return
+    report.error(error)
+    fail(error)
+  } finally {
+    stopListening()
+  }
+}
+
+function announce(tunnel: Tunnel, report: Report): void {
+  tunnel.on('connection', async (connection) =>
+    report.connection(tunnel, connection, await connection.closed),
+  )
+  tunnel.on('reject', (rejection) => report.reject(tunnel, rejection))
+  tunnel.on('drop', (drop) => report.drop(tunnel, drop))
+  report.ready(tunnel)
+}
+
+/** Resolves when the tunnel is gone and nobody is inside any more. */
+async function watch(tunnel: Tunnel, report: Report): Promise<void> {
+  const error = await tunnel.closed
+  if (error) process.exitCode = exit.lost
+  report.close(tunnel, error)
+  // Visitors inside do not need the link that was lost.
+  await tunnel.close({ grace: GRACE })
+}

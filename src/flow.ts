@@ -1,0 +1,147 @@
+import { Duplex } from 'node:stream'
+import { DatagramDecoder, encodeDatagram } from './datagrams.js'
+import { TunnelError } from './errors.js'
+
+/** What a flow holds of datagrams that its reader has not taken yet: bytes, and datagrams however small. */
+const MAX_QUEUED_BYTES = 262_144
+const MAX_QUEUED = 1_024
+
+export interface FlowOptions {
+  /** Sends a datagram to where the flow comes from, or leads to. */
+  send(datagram: Buffer, done: (error: Error | null) => void): void
+  /** Milliseconds of silence in both directions after which the flow ends. Default: it does not end by itself. */
+  flowTimeout?: number
+  onDrop: OnDrop
+  /** A datagram has passed, in whichever direction. */
+  onUse?(): void
+  /** It takes no more datagrams. */
+  onFinish?(): void
+}
+
+type Done = (error?: Error | null) => void
+
+/** Told of datagrams that were dropped, and why. */
+export type OnDrop = (count: number, reason: string) => void
+
+/**
+ * The datagrams between two addresses as a byte stream, so that a relay can carry them: what is read from it and
+ * written to it is framed as `datagrams.ts` says. It has no half-close: where one direction ends, both do.
+ *
+ * Datagrams that come while nobody takes them wait in a queue, and are dropped where that is full.
+ */
+export class Flow extends Duplex {
+  readonly #options: FlowOptions
+  readonly #decoder = new DatagramDecoder()
+  readonly #silence: NodeJS.Timeout | undefined
+  #queue: Buffer[] = []
+  #queuedBytes = 0
+  /** Whether the reader waits for more. */
+  #isWanted = false
+  #isFinished = false
+  #bytesReceived = 0
+  #bytesSent = 0
+
+  constructor(options: FlowOptions) {
+    // Without a buffer of its own on the reading side: the queue knows what a datagram costs.
+    super({ readableHighWaterMark: 1 })
+    this.#options = options
+    const { flowTimeout } = options
+    if (flowTimeout !== undefined) this.#silence = setTimeout(() => this.finish(), flowTimeout).unref()
+  }
+
+  /** Bytes of the datagrams that came and were taken. */
+  get bytesReceived(): number {
+    return this.#bytesReceived
+  }
+
+  /** Bytes of the datagrams that were sent. */
+  get bytesSent(): number {
+    return this.#bytesSent
+  }
+
+  /** A datagram has come. */
+  receive(datagram: Buffer): void {
+    if (this.#isFinished) return
+    const isFull = this.#queue.length >= MAX_QUEUED || this.#queuedBytes + datagram.length > MAX_QUEUED_BYTES
+    if (isFull) {
+      this.#options.onDrop(1, 'they came faster than the tunnel takes them')
+      return
+    }
+    this.#use()
+    this.#bytesReceived += datagram.length
+    this.#queue.push(encodeDatagram(datagram))
+    this.#queuedBytes += datagram.length
+    if (this.#isWanted) this._read()
+  }
+
+  /** Ends the flow behind what has come. */
+  finish(): void {
+    if (this.#isFinished) return
+    this.#isFinished = true
+    clearTimeout(this.#silence)
+    this.#options.onFinish?.()
+    if (this.#isWanted) this._read()
+  }
+
+  override _read(): void {
+    this.#isWanted = true
+    if (this.#queue.length > 0) {
+      const bytes = this.#queue.length === 1 ? this.#queue[0] : Buffer.concat(this.#queue)
+      this.#queue = []
+      this.#queuedBytes = 0
+      this.#isWanted = false
+      this.push(bytes)
+    } else if (this.#isFinished) {
+      this.#isWanted = false
+      this.push(null)
+    }
+  }
+
+  override _write(chunk: Buffer, _encoding: BufferEncoding, done: Done): void {
+    try {
+      this.#send(this.#decoder.decode(chunk), done)
+    } catch (error) {
+      done(error as Error)
+    }
+  }
+
+  /** More is taken when the kernel has the last of these, so no more than a chunk of them waits here. */
+  #send(datagrams: Buffer[], done: Done): void {
+    const last = datagrams.pop()
+    if (!last) {
+      done()
+      return
+    }
+    this.#use()
+    for (const datagram of datagrams) this.#sendOne(datagram, () => {})
+    this.#sendOne(last, done)
+  }
+
+  #sendOne(datagram: Buffer, done: Done): void {
+    this.#bytesSent += datagram.length
+    this.#options.send(datagram, (error) => {
+      if (error) this.#options.onDrop(1, error.message)
+      done()
+    })
+  }
+
+  override _final(done: Done): void {
+    this.finish()
+    done(this.#decoder.isBetween ? null : cutOff())
+  }
+
+  override _destroy(error: Error | null, done: (error: Error | null) => void): void {
+    this.#queue = []
+    this.finish()
+    done(error)
+  }
+
+  #use(): void {
+    this.#silence?.refresh()
+    this.#options.onUse?.()
+  }
+}
+
+function cutOff(): TunnelError {
+  return new TunnelError('connection-lost', 'the data stream ended in the middle of a datagram')
+}

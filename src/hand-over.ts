@@ -1,0 +1,55 @@
+import { once } from 'node:events'
+import net from 'node:net'
+import type { Duplex } from 'node:stream'
+import { isAnyAddress } from './address.js'
+import { TunnelError } from './errors.js'
+import { listening } from './listener.js'
+import { type DialOptions, dialTcp } from './tcp.js'
+import { dialUnix } from './unix.js'
+
+/** Servers that have been closed since they were first a target. */
+const closed = new WeakSet<net.Server>()
+const watched = new WeakSet<net.Server>()
+
+/** Remembers that the server is closed, once it is: a server that does not listen yet looks the same. */
+export function watch(server: net.Server): void {
+  if (watched.has(server)) return
+  watched.add(server)
+  server.on('close', () => closed.add(server)).on('listening', () => closed.delete(server))
+}
+
+/** A connection to a server of this process, whether it listens or not. Rejects as every dialler does. */
+export async function dialServer(server: net.Server, options: DialOptions): Promise<Duplex> {
+  const address = server.address()
+  if (typeof address === 'string') return dialUnix(address, options)
+  if (address) {
+    const host = isAnyAddress(address.address) ? 'localhost' : address.address
+    return dialTcp({ host, port: address.port }, options)
+  }
+  if (closed.has(server))
+    throw new TunnelError('target-unreachable', 'the server that is the target was closed')
+  return handOver(server, options)
+}
+
+/**
+ * Gives the server one end of a connection as if it had accepted it. The connection is a real one, over a port that is
+ * open for this moment and for this connection alone, so that the server finds all that it is used to.
+ */
+async function handOver(server: net.Server, options: DialOptions): Promise<Duplex> {
+  const { allowHalfOpen, pauseOnConnect } = server as net.Server & net.ServerOpts
+  const listener = net.createServer({ allowHalfOpen, pauseOnConnect, noDelay: true }).listen(0, '127.0.0.1')
+  try {
+    await listening(listener, 'a port of 127.0.0.1', options.aborted)
+    const { port } = listener.address() as net.AddressInfo
+    const accepted = once(listener, 'connection', { signal: options.aborted })
+    const [socket, [peer]] = await Promise.all([dialTcp({ host: '127.0.0.1', port }, options), accepted])
+    if (peer.remotePort !== socket.localPort) {
+      for (const one of [socket, peer]) one.resetAndDestroy()
+      throw new TunnelError('target-unreachable', 'another program of this machine connected in its place')
+    }
+    server.emit('connection', peer)
+    return socket
+  } finally {
+    listener.close()
+  }
+}

@@ -1,0 +1,86 @@
+import { setTimeout } from 'node:timers/promises'
+import type { WaitOptions } from './deadline.js'
+import { withDeadline } from './deadline.js'
+import { reasonOf, TunnelError } from './errors.js'
+import type { LocalSettings } from './local-tunnel.js'
+import { checkInteger, checkTimeout, invalidOption, MAX_TIMEOUT } from './options.js'
+import { checkProxyProtocol, type ProxyProtocol } from './proxy-header.js'
+import { parseTarget, type Target } from './target.js'
+import { parseRate, type Rate } from './throttle.js'
+
+/** Options of the way to the target, the same for {@link openTunnel} and {@link forward}. */
+export interface LocalOptions extends WaitOptions {
+  /**
+   * Tells the target who its visitor is, by a PROXY header in front of the visitor's first byte: version 1 is text, 2 is
+   * binary. Default: none.
+   */
+  proxyProtocol?: ProxyProtocol
+  /**
+   * Most bytes per second in each direction, of all visitors together: a number, or a text such as `'100kb'` or
+   * `'1.5mb'`, of which a kb is 1,024 bytes. What one second brings can be saved up. Default: no limit.
+   */
+  limit?: Rate
+  /** Waits for the target to accept a connection: for so many milliseconds, or with `true` for `timeout`. Default false. */
+  waitForTarget?: boolean | number
+  /** Milliseconds of silence in both directions after which a flow of a UDP tunnel ends. Default 60,000, or what the server says. */
+  flowTimeout?: number
+  /** Flows of a UDP tunnel at a time; one more ends the one that was silent the longest. Default 1,024, or what the server says. */
+  maxFlows?: number
+  /** Lets the process end while the tunnel is open. Default false. */
+  unref?: boolean
+  /** Milliseconds until the public address is open. Default 10,000. */
+  timeout?: number
+}
+
+/** Checks the options, and fills in the defaults. */
+export function readLocalOptions(target: Target, options: LocalOptions): LocalSettings {
+  const { proxyProtocol, limit, waitForTarget, flowTimeout, maxFlows, unref = false } = options
+  const parsed = parseTarget(target)
+  checkProxyProtocol(proxyProtocol)
+  if (flowTimeout !== undefined) checkTimeout('flowTimeout', flowTimeout)
+  if (maxFlows !== undefined) checkInteger('maxFlows', maxFlows, 1, 1_000_000)
+  if (typeof waitForTarget !== 'boolean' && waitForTarget !== undefined) {
+    checkInteger('waitForTarget', waitForTarget, 1, MAX_TIMEOUT)
+  }
+  if (parsed.isUdp && proxyProtocol)
+    throw invalidOption('proxyProtocol', 'left out for a udp target', proxyProtocol)
+  if (parsed.isUdp && waitForTarget) {
+    throw invalidOption('waitForTarget', 'left out for a udp target, which nothing tells of', waitForTarget)
+  }
+  return { target: parsed, proxyProtocol, limit: parseRate('limit', limit), unref }
+}
+
+/** Milliseconds between two attempts to reach a target that is waited for. */
+const INTERVAL = 100
+
+/** Resolves when all targets that are waited for accept connections. Rejects with `timeout` or `aborted`. */
+export async function waitForTargets(
+  locals: readonly LocalSettings[],
+  { waitForTarget, timeout = 10_000, signal }: LocalOptions,
+): Promise<void> {
+  if (!waitForTarget) return
+  const patience = waitForTarget === true ? timeout : waitForTarget
+  await Promise.all(
+    locals.map((local) =>
+      withDeadline(`waiting for the target ${local.target.name}`, { timeout: patience, signal }, (aborted) =>
+        waitFor(local, aborted),
+      ),
+    ),
+  )
+}
+
+async function waitFor({ target, unref }: LocalSettings, aborted: AbortSignal): Promise<void> {
+  let last = ''
+  while (!aborted.aborted) {
+    try {
+      const stream = await target.dial({ unref, aborted, onDrop() {} })
+      stream.destroy()
+      return
+    } catch (error) {
+      if (!aborted.aborted) last = ` (${reasonOf(error)})`
+    }
+    await setTimeout(INTERVAL, undefined, { signal: aborted, ref: !unref }).catch(() => {})
+  }
+  const { code, message, cause } = aborted.reason as TunnelError
+  throw new TunnelError(code, `${message}${last}`, { cause })
+}

@@ -1,0 +1,212 @@
+import type { EventEmitter } from 'node:events'
+import type { Duplex } from 'node:stream'
+import { formatAddress } from './address.js'
+import {
+  type CloseOptions,
+  type Connection,
+  Connections,
+  joinConnection,
+  type Rejection,
+  type Stats,
+} from './connection.js'
+import { type Drop, gatherDrops } from './drops.js'
+import { Emitter } from './emitter.js'
+import { TunnelError, toTunnelError } from './errors.js'
+import type { OnDrop } from './flow.js'
+import type { Visitor } from './listener.js'
+import { type ProxyProtocol, proxyHeader } from './proxy-header.js'
+import { reset } from './stream.js'
+import type { ParsedTarget } from './target.js'
+import { Throttle } from './throttle.js'
+
+/** The events of a {@link Tunnel} and what their listeners are called with. */
+export interface TunnelEvents {
+  /** A visitor was joined to the target. */
+  connection: [connection: Connection]
+  /** A visitor was turned away, because the target or the server could not be reached. */
+  reject: [rejection: Rejection]
+  /** Datagrams were dropped, at the server or here. Once a second at the most. */
+  drop: [drop: Drop]
+}
+
+/** One public address bound to one target, while open. */
+export interface Tunnel extends EventEmitter<TunnelEvents>, AsyncDisposable {
+  /** Public address, with the scheme of the target: `http://127.0.0.1:41234`; `unix:/tmp/x.sock` for a unix socket. */
+  readonly url: string
+  /** Host of the public address; empty for a unix socket. */
+  readonly host: string
+  /** Port of the public address; 0 for a unix socket. */
+  readonly port: number
+  /** File of the public address, where that is a unix socket. */
+  readonly path: string | undefined
+  /** What visitors speak. */
+  readonly protocol: 'tcp' | 'udp' | 'unix'
+  /** Where visitors end up: `localhost:3000`. */
+  readonly target: string
+  /** How many visitors are inside now. */
+  readonly connections: number
+  /** What was counted since it was opened. */
+  readonly stats: Stats
+  /** Resolves, and never rejects, when the tunnel is closed: with the error, where it was not closed by you. */
+  readonly closed: Promise<TunnelError | undefined>
+  /**
+   * Gives the public address back, and resolves when every socket is closed. Visitors inside get `grace`
+   * milliseconds (default 0) to finish. Every call gives the same promise; one without `grace` after one that had
+   * some cuts at once.
+   */
+  close(options?: CloseOptions): Promise<void>
+}
+
+/** What the caller wants of the way to the target. */
+export interface LocalSettings {
+  target: ParsedTarget
+  proxyProtocol: ProxyProtocol | undefined
+  /** Bytes per second and direction. */
+  limit: number | undefined
+  unref: boolean
+}
+
+export interface LocalTunnelOptions extends LocalSettings {
+  protocol: 'tcp' | 'udp' | 'unix'
+  host: string
+  port: number
+  path: string | undefined
+  /** Milliseconds to join a visitor with the target. */
+  exchangeTimeout: number
+  /** Gives the public address back: no visitor comes any more. */
+  giveBack(): Promise<void>
+  /** Closes what was opened for this tunnel. Called once, when it is closed or lost. */
+  release(): Promise<void>
+}
+
+/** A visitor that waits to be joined with the target. */
+export interface Arrival {
+  id: string
+  visitor: Visitor
+  /** The address that it came to. */
+  local: Visitor
+  /** Gives its stream. Rejects with why there is none, or the signal's reason. */
+  open(aborted: AbortSignal): Promise<Duplex>
+  /** It can't be joined. */
+  turnAway(error: TunnelError): void
+}
+
+/** The half of a tunnel beside the target: owns the streams to it, and those of the visitors joined with them. */
+export class LocalTunnel extends Emitter<TunnelEvents> implements Tunnel {
+  readonly url: string
+  readonly host: string
+  readonly port: number
+  readonly path: string | undefined
+  readonly protocol: 'tcp' | 'udp' | 'unix'
+  readonly target: string
+  readonly closed: Promise<TunnelError | undefined>
+  readonly #options: LocalTunnelOptions
+  readonly #throttle: { in: Throttle; out: Throttle } | undefined
+  /** Visitors that are being joined. */
+  readonly #joining = new Set<AbortController>()
+  readonly #connections = new Connections()
+  readonly #gatherDrops = gatherDrops((drop) => this.tell('drop', drop))
+  #resolveClosed: (error: TunnelError | undefined) => void = () => {}
+  #released: Promise<void> | undefined
+
+  constructor(options: LocalTunnelOptions) {
+    super()
+    const { target, host, port, path, protocol, limit } = options
+    this.url = path === undefined ? `${target.scheme}://${formatAddress({ host, port })}` : `unix:${path}`
+    this.host = host
+    this.port = port
+    this.path = path
+    this.protocol = protocol
+    this.target = target.name
+    this.closed = new Promise((resolve) => {
+      this.#resolveClosed = resolve
+    })
+    this.#options = options
+    if (limit !== undefined) this.#throttle = { in: new Throttle(limit), out: new Throttle(limit) }
+  }
+
+  get connections(): number {
+    return this.#connections.size
+  }
+
+  get stats(): Stats {
+    return this.#connections.stats
+  }
+
+  close(options: CloseOptions = {}): Promise<void> {
+    return this.#connections.close(options, (grace) => this.#shut(grace))
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close()
+  }
+
+  /**
+   * The public address is gone. Visitors inside are left alone: their streams do not depend on it, and a server that
+   * closes with grace still waits for them.
+   */
+  lose(error: TunnelError): void {
+    this.#resolveClosed(error)
+    this.#release()
+  }
+
+  /** Counts datagrams that were dropped, and tells of them. */
+  readonly drop: OnDrop = (count, reason) => {
+    this.#connections.drops += count
+    this.#gatherDrops(count, reason)
+  }
+
+  /** Joins a visitor with the target. Never rejects. */
+  async join({ id, visitor, local, open, turnAway }: Arrival): Promise<void> {
+    const { target, unref, exchangeTimeout, proxyProtocol } = this.#options
+    const controller = new AbortController()
+    const aborted = controller.signal
+    const timer = setTimeout(() => {
+      controller.abort(new Error(`no answer within ${exchangeTimeout} ms`))
+    }, exchangeTimeout).unref()
+    this.#joining.add(controller)
+    const streams: Duplex[] = []
+    const keep = (stream: Duplex) => {
+      streams.push(stream)
+      aborted.throwIfAborted()
+      return stream
+    }
+    try {
+      const header = proxyProtocol && (await proxyHeader(proxyProtocol, visitor, local))
+      const fromTarget = keep(
+        await target.dial({ unref, aborted, onDrop: this.drop }).catch((error) => {
+          throw toTunnelError(error, 'target-unreachable', `the target ${target.name} can't be reached`)
+        }),
+      )
+      const fromVisitor = keep(await open(aborted))
+      if (header) fromTarget.write(header)
+      const connection = joinConnection({ id, visitor, fromVisitor, fromTarget, throttle: this.#throttle })
+      this.#connections.add(connection, fromTarget, fromVisitor)
+      this.tell('connection', connection)
+    } catch (caught) {
+      for (const stream of streams) reset(stream)
+      const error = this.#connections.closing
+        ? new TunnelError('closed', 'the tunnel was closed')
+        : toTunnelError(caught, 'server-unreachable', 'no data stream to the server could be opened')
+      turnAway(error)
+      this.#connections.rejections++
+      this.tell('reject', { id, visitor, error })
+    } finally {
+      clearTimeout(timer)
+      this.#joining.delete(controller)
+    }
+  }
+
+  #release(): Promise<void> {
+    this.#released ??= this.#options.release()
+    return this.#released
+  }
+
+  async #shut(grace: number): Promise<void> {
+    await this.#options.giveBack()
+    for (const controller of this.#joining) controller.abort(new Error('closing'))
+    await this.#connections.finish(grace)
+    await this.#release()
+    this.#resolveClosed(undefined)
+  }
+}

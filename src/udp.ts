@@ -1,0 +1,247 @@
+import dgram from 'node:dgram'
+import { lookup } from 'node:dns'
+import { isIP, isIPv6 } from 'node:net'
+import { pEvent } from 'p-event'
+import { type Address, formatAddress } from './address.js'
+import { waitForEvent, whenAborted } from './deadline.js'
+import { isSystemError, TunnelError } from './errors.js'
+import { Flow, type OnDrop } from './flow.js'
+import { type Listener, type ListenOptions, listening, type OnVisitor, visitorAt } from './listener.js'
+import { lookUp } from './lookup.js'
+import type { DialOptions } from './tcp.js'
+
+/**
+ * Bytes that the kernel is asked to hold for a socket while this process does something else: some 60 of the
+ * largest datagrams.
+ */
+const BUFFER_SIZE = 4_194_304
+
+/** Bytes that are kept for another address of the target, while the first has not answered. */
+const MAX_UNANSWERED = 65_536
+
+export interface FlowSettings {
+  /** Milliseconds of silence in both directions after which a flow ends. */
+  flowTimeout: number
+  /** Flows at a time; one more ends the one that has been silent the longest. */
+  maxFlows: number
+  onDrop: OnDrop
+}
+
+/**
+ * Receives on the address; each visitor is a flow. Rejects with `port-taken`, `address-unavailable`, or the signal's
+ * reason.
+ */
+export async function listenUdp(
+  { host, port, unref, aborted, ...settings }: Address & ListenOptions & FlowSettings,
+  onVisitor: OnVisitor<Flow>,
+): Promise<Listener> {
+  const socket = openSocket(isIPv6(host) ? 'udp6' : 'udp4', unref)
+  const ready = listening(socket, formatAddress({ host, port }), aborted)
+  // An IP address is bound at once.
+  socket.bind({ address: host, port })
+  await ready
+  growBuffers(socket)
+  const local = { address: host, port: socket.address().port }
+  const flows = new Flows(socket, settings)
+
+  socket.on('message', (datagram, from) => {
+    const known = flows.get(from)
+    const flow = known ?? flows.open(from)
+    if (!known) onVisitor(flow, visitorAt(from.address, from.port), local)
+    flow.receive(datagram)
+  })
+  return {
+    host,
+    port: local.port,
+    async close() {
+      socket.close()
+      // What has come still goes in.
+      await flows.finish()
+    },
+  }
+}
+
+/** The flows of a socket that visitors send to. */
+class Flows {
+  readonly #socket: dgram.Socket
+  readonly #settings: FlowSettings
+  /** Those that take datagrams, by the visitor's address, the one that was silent the longest first. */
+  readonly #taking = new Map<string, Flow>()
+  readonly #open = new Set<Flow>()
+
+  constructor(socket: dgram.Socket, settings: FlowSettings) {
+    this.#socket = socket
+    this.#settings = settings
+  }
+
+  get(from: dgram.RemoteInfo): Flow | undefined {
+    return this.#taking.get(keyOf(from))
+  }
+
+  open(from: dgram.RemoteInfo): Flow {
+    const { flowTimeout, maxFlows, onDrop } = this.#settings
+    if (this.#taking.size >= maxFlows) this.#makeRoom()
+    const key = keyOf(from)
+    const flow: Flow = new Flow({
+      flowTimeout,
+      onDrop,
+      send: (datagram, done) => {
+        attempt(done, () => this.#socket.send(datagram, from.port, from.address, done))
+      },
+      onUse: () => {
+        // To the end of the order, unless it is finished: then the key may be that of the next.
+        if (this.#taking.get(key) !== flow) return
+        this.#taking.delete(key)
+        this.#taking.set(key, flow)
+      },
+      onFinish: () => {
+        if (this.#taking.get(key) === flow) this.#taking.delete(key)
+      },
+    })
+    this.#taking.set(key, flow)
+    this.#open.add(flow)
+    // Its owner may be gone when it breaks; `errored` keeps why.
+    flow.on('error', () => {}).once('close', () => this.#open.delete(flow))
+    return flow
+  }
+
+  async finish(): Promise<void> {
+    for (const flow of this.#open) flow.finish()
+    await Promise.all([...this.#open].map((flow) => pEvent(flow, 'close', { rejectionEvents: [] })))
+  }
+
+  #makeRoom(): void {
+    const { maxFlows } = this.#settings
+    const [silent] = this.#taking.values()
+    const why = `this visitor was silent the longest when more than ${maxFlows} came`
+    silent?.destroy(new TunnelError('limit-reached', why))
+  }
+}
+
+function keyOf({ address, port }: dgram.RemoteInfo): string {
+  return `${port} ${address}`
+}
+
+/**
+ * A flow that leads to the address, over a socket of its own. Nothing tells whether anybody receives there. Where the
+ * name has an address of each family, the second is tried once the first has refused. Rejects with the system's error,
+ * or the signal's reason.
+ */
+export async function dialUdp(
+  { host, port }: Address,
+  { unref, aborted, onDrop }: DialOptions & { onDrop: OnDrop },
+): Promise<Flow> {
+  const sockets = await openSockets(host, port, unref, aborted)
+  let current = 0
+  /** What was sent before anything came back; undefined from then on. */
+  let unanswered: Buffer[] | undefined = []
+
+  const flow = new Flow({ onDrop, send: flowSend })
+  flow
+    .on('error', () => {})
+    .once('close', () => {
+      for (const socket of sockets) socket.close()
+    })
+  for (const [index, socket] of sockets.entries()) {
+    socket.on('message', (datagram) => {
+      current = index
+      unanswered = undefined
+      flow.receive(datagram)
+    })
+    socket.on('error', (error) => {
+      if (index === current) socketOnRefused(error)
+    })
+  }
+  return flow
+
+  function flowSend(datagram: Buffer, done: (error: Error | null) => void) {
+    const size = unanswered?.reduce((sum, one) => sum + one.length, datagram.length) ?? 0
+    if (size <= MAX_UNANSWERED) unanswered?.push(datagram)
+    const socket = sockets[current]
+    attempt(done, () => {
+      socket?.send(datagram, (error) => {
+        if (isSystemError(error, 'ECONNREFUSED')) socketOnRefused(error)
+        else if (error) return done(error)
+        done(null)
+      })
+    })
+  }
+
+  /** Nobody receives there: tries the next address, or counts what was lost. */
+  function socketOnRefused(error: Error) {
+    current = (current + 1) % sockets.length
+    const again = unanswered ?? []
+    unanswered &&= []
+    if (current === 0) onDrop(Math.max(again.length, 1), `the target refused them (${error.message})`)
+    else for (const datagram of again) flowSend(datagram, () => {})
+  }
+}
+
+/** A connected socket for the first address of each family, where the machine has a way to it. */
+async function openSockets(
+  host: string,
+  port: number,
+  unref: boolean,
+  aborted: AbortSignal,
+): Promise<dgram.Socket[]> {
+  const addresses = await Promise.race([
+    lookUp(host),
+    new Promise<never>((_, reject) => whenAborted(aborted, reject)),
+  ])
+  const firsts = addresses.filter(
+    ({ family }, index) => addresses.findIndex((one) => one.family === family) === index,
+  )
+  const sockets: dgram.Socket[] = []
+  let failure: unknown
+  for (const { address, family } of firsts) {
+    const socket = openSocket(family === 6 ? 'udp6' : 'udp4', unref)
+    socket.connect(port, address)
+    try {
+      await waitForEvent(socket, 'connect', aborted)
+      growBuffers(socket)
+      sockets.push(socket)
+    } catch (error) {
+      socket.close()
+      failure = aborted.aborted ? aborted.reason : error
+    }
+  }
+  if (sockets.length > 0 && !aborted.aborted) return sockets
+  for (const socket of sockets) socket.close()
+  throw failure
+}
+
+function openSocket(type: dgram.SocketType, unref: boolean): dgram.Socket {
+  const family = type === 'udp6' ? 6 : 4
+  const socket = dgram.createSocket({
+    type,
+    // An address that a datagram came from needs no looking up.
+    lookup: (host, _options, callback) =>
+      isIP(host) ? callback(null, host, family) : lookup(host, { family }, callback),
+  })
+  // Later errors concern one datagram.
+  socket.on('error', () => {})
+  return unref ? socket.unref() : socket
+}
+
+/** Takes what the kernel grants: some cut the size down by themselves, others refuse it. */
+function growBuffers(socket: dgram.Socket): void {
+  for (const grow of ['setRecvBufferSize', 'setSendBufferSize'] as const) {
+    for (let size = BUFFER_SIZE; size > 65_536; size /= 2) {
+      try {
+        socket[grow](size)
+        break
+      } catch {
+        // A smaller one then.
+      }
+    }
+  }
+}
+
+/** Sends on a socket that may have been closed, which throws. */
+function attempt(done: (error: Error) => void, send: () => void): void {
+  try {
+    send()
+  } catch {
+    done(new TunnelError('closed', 'the tunnel was closed'))
+  }
+}
