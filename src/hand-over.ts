@@ -2,7 +2,6 @@ import { once } from 'node:events'
 import net from 'node:net'
 import type { Duplex } from 'node:stream'
 import { isAnyAddress } from './address.js'
-import { TunnelError } from './errors.js'
 import { listening } from './listener.js'
 import { type DialOptions, dialTcp } from './tcp.js'
 import { dialUnix } from './unix.js'
@@ -26,8 +25,7 @@ export async function dialServer(server: net.Server, options: DialOptions): Prom
     const host = isAnyAddress(address.address) ? 'localhost' : address.address
     return dialTcp({ host, port: address.port }, options)
   }
-  if (closed.has(server))
-    throw new TunnelError('target-unreachable', 'the server that is the target was closed')
+  if (closed.has(server)) throw new Error('it was closed')
   return handOver(server, options)
 }
 
@@ -37,19 +35,32 @@ export async function dialServer(server: net.Server, options: DialOptions): Prom
  */
 async function handOver(server: net.Server, options: DialOptions): Promise<Duplex> {
   const { allowHalfOpen, pauseOnConnect } = server as net.Server & net.ServerOpts
-  const listener = net.createServer({ allowHalfOpen, pauseOnConnect, noDelay: true }).listen(0, '127.0.0.1')
+  const listener = net.createServer({ allowHalfOpen, pauseOnConnect, noDelay: true })
+  listener.maxConnections = 1
+  const accepted = new Promise<net.Socket>((resolve) => listener.once('connection', resolve))
+  const ready = listening(listener, 'a port of 127.0.0.1', options.aborted)
+  listener.listen(0, '127.0.0.1')
   try {
-    await listening(listener, 'a port of 127.0.0.1', options.aborted)
+    await ready
     const { port } = listener.address() as net.AddressInfo
-    const accepted = once(listener, 'connection', { signal: options.aborted })
-    const [socket, [peer]] = await Promise.all([dialTcp({ host: '127.0.0.1', port }, options), accepted])
-    if (peer.remotePort !== socket.localPort) {
-      for (const one of [socket, peer]) one.resetAndDestroy()
-      throw new TunnelError('target-unreachable', 'another program of this machine connected in its place')
+    const socket = await dialTcp({ host: '127.0.0.1', port }, options)
+    const peer = await Promise.race([accepted, closing(socket)])
+    if (peer?.remotePort !== socket.localPort) {
+      socket.destroy()
+      throw new Error('another program of this machine connected in its place')
     }
-    server.emit('connection', peer)
+    // Not in the middle of our own work: what its listeners throw is theirs.
+    process.nextTick(() => server.emit('connection', peer))
     return socket
+  } catch (error) {
+    accepted.then((peer) => peer.on('error', () => {}).destroy())
+    throw error
   } finally {
     listener.close()
   }
+}
+
+/** Resolves when the socket is closed: whoever accepted it did not want it. */
+async function closing(socket: net.Socket): Promise<undefined> {
+  await once(socket, 'close').catch(() => {})
 }

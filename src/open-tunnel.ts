@@ -90,19 +90,20 @@ export async function openTunnels(
 
 /** What the client asks the server for. */
 function readWanted(
-  { target, port }: WantedTunnel,
+  wanted: WantedTunnel,
   options: Omit<TunnelOptions, 'port'>,
   isEmbedded: boolean,
 ): Omit<OpenOptions, 'release'> {
+  const { target, port = 0 } = wanted
   const local = readLocalOptions(target, options)
   const { flowTimeout, maxFlows, listen } = options
-  const asked = { ...local, flowTimeout, maxFlows, port: port ?? 0, path: undefined }
-  checkPort('port', asked.port)
+  const asked = { ...local, flowTimeout, maxFlows, port, path: undefined }
+  checkPort('port', port)
   if (listen === undefined) return { ...asked, protocol: local.target.isUdp ? 'udp' : 'tcp' }
 
   const path = typeof listen === 'string' ? parseUnixPath('listen', listen) : undefined
   if (path === undefined) throw invalidOption('listen', "a unix socket such as 'unix:/tmp/x.sock'", listen)
-  if (port !== undefined) throw invalidOption('port', 'left out where listen is given', port)
+  if (wanted.port !== undefined) throw invalidOption('port', 'left out where listen is given', port)
   if (local.target.isUdp) throw invalidOption('listen', 'left out for a udp target', listen)
   // Another server has a folder of its own, from which a relative path starts.
   return { ...asked, protocol: 'unix', path: isEmbedded ? resolve(path) : path }

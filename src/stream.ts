@@ -26,10 +26,10 @@ export function keepReading(stream: Duplex): () => Error | undefined {
 type Done = (error?: Error | null) => void
 
 /** Cuts a stream so that its peer can't take it for finished: by a reset where it has one. */
-export function reset(stream: Duplex, reason?: Error): void {
+export function reset(stream: Duplex): void {
   if (stream.destroyed) return
   if (!(stream instanceof Socket) || stream.connecting) {
-    stream.destroy(reason)
+    stream.destroy()
   } else if (stream.writableEnded && !stream.writableFinished && stream.writableLength === 0) {
     // Node can't reset a socket whose FIN is just being sent, and would never close it: one turn later it can.
     stream.once('finish', () => reset(stream))

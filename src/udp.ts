@@ -148,8 +148,8 @@ export async function dialUdp(
       unanswered = undefined
       flow.receive(datagram)
     })
-    socket.on('error', (error) => {
-      if (index === current) socketOnRefused(error)
+    socket.on('error', () => {
+      if (index === current) socketOnRefused()
     })
   }
   return flow
@@ -160,7 +160,7 @@ export async function dialUdp(
     const socket = sockets[current]
     attempt(done, () => {
       socket?.send(datagram, (error) => {
-        if (isSystemError(error, 'ECONNREFUSED')) socketOnRefused(error)
+        if (isSystemError(error, 'ECONNREFUSED')) socketOnRefused()
         else if (error) return done(error)
         done(null)
       })
@@ -168,11 +168,11 @@ export async function dialUdp(
   }
 
   /** Nobody receives there: tries the next address, or counts what was lost. */
-  function socketOnRefused(error: Error) {
+  function socketOnRefused() {
     current = (current + 1) % sockets.length
     const again = unanswered ?? []
     unanswered &&= []
-    if (current === 0) onDrop(Math.max(again.length, 1), `the target refused them (${error.message})`)
+    if (current === 0) onDrop(Math.max(again.length, 1), `nobody listens at ${formatAddress({ host, port })}`)
     else for (const datagram of again) flowSend(datagram, () => {})
   }
 }

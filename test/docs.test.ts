@@ -1,15 +1,16 @@
+import dgram from 'node:dgram'
 import { once } from 'node:events'
 import { existsSync } from 'node:fs'
 import { readdir } from 'node:fs/promises'
 import { join, normalize } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { pEvent } from 'p-event'
-import { type Connection, createServer, openTunnel, type Rejection, TunnelError } from 'pipe-tunnel'
+import { type Connection, createServer, forward, openTunnel, type Rejection, TunnelError } from 'pipe-tunnel'
 import { describe, expect, test } from 'vitest'
 import packageJson from '../package.json' with { type: 'json' }
 import { exit } from '../src/cli/exit.js'
 import { errorCodes } from '../src/errors.js'
-import { pipe, pipeToEnd } from './helpers/command.js'
+import { pipe, pipeToEnd, temporaryFolder } from './helpers/command.js'
 import {
   freePort,
   mask,
@@ -107,7 +108,9 @@ describe('errors.md', () => {
 
 describe('options.md', () => {
   test.each([
-    ['openTunnel', 'src/open-tunnel.ts', ['TunnelOptions', 'WaitOptions'], 0],
+    ['openTunnel', 'src/open-tunnel.ts', ['TunnelOptions'], 0],
+    ['openTunnel', 'src/local-options.ts', ['LocalOptions', 'WaitOptions'], 1],
+    ['forward', 'src/forward.ts', ['ForwardOptions'], 1],
     ['createServer', 'src/server-options.ts', ['ServerOptions', 'WaitOptions'], 0],
     ['createServer', 'src/server-options.ts', ['ServerLimits'], 1],
     ['close', 'src/connection.ts', ['CloseOptions'], 0],
@@ -133,7 +136,7 @@ describe('options.md', () => {
   })
 
   test.each([
-    [0, 'src/tunnel.ts', 'TunnelEvents'],
+    [0, 'src/local-tunnel.ts', 'TunnelEvents'],
     [1, 'src/server.ts', 'ServerEvents'],
   ])('names in its table %i the events of %s', async (number, file, name) => {
     const events = propertiesIn(await readRepository(file), name)
@@ -166,12 +169,18 @@ describe('options.md', () => {
 })
 
 describe('cli.md', () => {
-  test.each(['expose', 'server'])('has the options that pipe %s --help shows', async (command) => {
+  test.each(['expose', 'forward', 'server'])('has the options that pipe %s --help shows', async (command) => {
     const { stdout } = await pipeToEnd([command, '--help'])
-    const shown = [...stdout.matchAll(/^ {2}(--\S+(?: <\w+>)?) /gm)].map(([, option]) => option)
+    const shown = [...stdout.matchAll(/^ {2}(--\S+(?: [<[][\w.]+[>\]])?)(?: |$)/gm)].map(
+      ([, option]) => option,
+    )
 
     expect(shown.length).toBeGreaterThan(5)
-    expect((await tableUnder('docs/cli.md', `pipe ${command}`)).map(([option]) => option)).toEqual(shown)
+    const tables = await Promise.all(
+      [0, 1].map((number) => tableUnder('docs/cli.md', `pipe ${command}`, number)),
+    )
+    const documented = tables.flat().map(([option]) => option)
+    expect(documented.filter((option) => option?.startsWith('--'))).toEqual(shown)
   })
 
   test('has a section for each command that pipe --help shows', async () => {
@@ -289,6 +298,17 @@ const causes = {
     const { stderr } = await pipeToEnd(['expose', '3000', '3001', '--to', server.address])
     return new TunnelError('limit-reached', stderr.replace('pipe: ', '').trim())
   },
+  async 'path-not-allowed'() {
+    await using server = await createServer()
+    return await rejection(openTunnel(3000, { server, listen: 'unix:x.sock' }))
+  },
+  async 'path-taken'() {
+    await using folder = await temporaryFolder()
+    const path = join(folder.path, 'taken.sock')
+    await using _first = await forward(`unix:${path}`, 3000)
+    const error = await rejection(forward(`unix:${path}`, 3000))
+    return error && new TunnelError(error.code, error.message.replace(path, '/tmp/taken.sock'))
+  },
   async 'port-not-allowed'() {
     await using server = await createServer({ ports: '20000-20100' })
     return await rejection(openTunnel(3000, { server, port: 8080 }))
@@ -361,12 +381,24 @@ async function printedJson(): Promise<Record<string, unknown>[]> {
   await program.stdout.line(/target-unreachable/)
   program.signal('SIGINT')
   const { stdout } = await program.ended()
+  const closing = stdout.lastIndexOf('\n', stdout.length - 2)
 
   const failed = await pipeToEnd(['expose', '--json', '3000', '--to', `127.0.0.1:${target.port}`])
-  return `${stdout}${failed.stdout}`
+  return `${stdout.slice(0, closing)}\n${await printedDrop()}${stdout.slice(closing)}${failed.stdout}`
     .trim()
     .split('\n')
     .map((line) => JSON.parse(line))
+}
+
+/** The line of a datagram for a target that is not there. */
+async function printedDrop(): Promise<string> {
+  await using program = pipe(['expose', '--json', `udp://127.0.0.1:${await freePort()}`])
+  const { host, port } = JSON.parse(await program.stdout.line(/"ready"/))
+  const visitor = dgram.createSocket('udp4')
+  visitor.send('hello', port, host)
+  const line = await program.stdout.line(/"drop"/)
+  visitor.close()
+  return line
 }
 
 /** A value with what differs from run to run replaced by its type. */

@@ -66,7 +66,7 @@ export function jsonReport(): Report {
     writeLine(process.stdout, JSON.stringify({ event, ...fields }))
   }
   return {
-    ready({ target, url, host, port, path, protocol }) {
+    ready({ target, url, host, port, path = null, protocol }) {
       write('ready', { target, url, host, port, path, protocol })
     },
     open() {},

@@ -2,6 +2,7 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdir, mkdtemp, readFile, realpath, rm, symlink, writeFile } from 'node:fs/promises'
+import net from 'node:net'
 import { tmpdir } from 'node:os'
 import { basename, delimiter, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -122,6 +123,7 @@ export async function startWorld(): Promise<World> {
       code
         .replace(/\b\d+\b/g, (number) => String(addresses.get(number) ?? number))
         .replaceAll('tunnel.example.com', '127.0.0.1')
+        .replaceAll('/tmp/', `${folder}/`)
         // What would be open to the network, and what takes the well-known port.
         .replaceAll('0.0.0.0', '127.0.0.1')
         .replace(/\bpipe(-tunnel)? server\b/g, '$& --port 0'),
@@ -247,6 +249,10 @@ export async function runShell(world: World, commands: string, shown = ''): Prom
         const response = await fetch(url, { headers: { connection: 'close' } })
         expect(response.status).toBe(200)
       }
+      for (const url of addressesIn(stdout).filter((one) => one.startsWith('unix:'))) {
+        const visitor = net.connect(url.replace('unix:', '')).end('hello')
+        expect(String((await once(visitor, 'data'))[0])).toBe('hello')
+      }
       await vi.waitFor(() => expectShown(said(), shown), { timeout: DEADLINE })
       signal('SIGINT')
     }
@@ -292,5 +298,5 @@ export function mask(text: string): string {
 }
 
 function addressesIn(stdout: string): string[] {
-  return stdout.match(/\b(?:http|https|tcp|pipe):\/\/[\d.]+:\d+/g) ?? []
+  return stdout.match(/\b(?:http|https|tcp|pipe):\/\/[\d.]+:\d+|\bunix:\S+/g) ?? []
 }
