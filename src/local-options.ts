@@ -1,6 +1,5 @@
 import { setTimeout } from 'node:timers/promises'
-import type { WaitOptions } from './deadline.js'
-import { withDeadline } from './deadline.js'
+import { type WaitOptions, withDeadline } from './deadline.js'
 import { reasonOf, TunnelError } from './errors.js'
 import type { LocalSettings } from './local-tunnel.js'
 import { checkInteger, checkTimeout, invalidOption, MAX_TIMEOUT } from './options.js'

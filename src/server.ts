@@ -178,10 +178,10 @@ class TunnelServer extends Emitter<ServerEvents> implements Server {
         this.#connections.rejections++
         this.tell('reject', rejection, tunnel)
       },
-      onDrop: (drop, tunnel) => {
-        this.#connections.drops += drop.count
-        this.tell('drop', drop, tunnel)
+      countDrops: (count) => {
+        this.#connections.drops += count
       },
+      onDrop: (drop, tunnel) => this.tell('drop', drop, tunnel),
       onConnection: (connection, tunnel, ...streams) => {
         this.#connections.add(connection, ...streams)
         this.tell('connection', connection, tunnel)

@@ -3,6 +3,7 @@ import type { ServerChannel } from './channel.js'
 import type { Connection, Rejection } from './connection.js'
 import { type Drop, gatherDrops } from './drops.js'
 import { errorFromPeer, TunnelError, toTunnelError } from './errors.js'
+import type { OnDrop } from './flow.js'
 import type { Visitor } from './listener.js'
 import { openPort, type PortRange } from './ports.js'
 import { errorFields, type FromClient, type fromClient, type Message, violation } from './protocol.js'
@@ -30,6 +31,8 @@ export interface SessionOptions {
   onTunnel(tunnel: TunnelInfo): void
   onConnection(connection: Connection, tunnel: TunnelInfo, ...streams: Duplex[]): void
   onReject(rejection: Rejection, tunnel: TunnelInfo): void
+  /** Datagrams were dropped: for each time, and gathered. */
+  countDrops(count: number): void
   onDrop(drop: Drop, tunnel: TunnelInfo): void
 }
 
@@ -158,11 +161,15 @@ export class Session {
   }
 
   /** Tells server and client of the datagrams that were dropped. */
-  #gatherDrops(number: number, tunnel: () => TunnelInfo) {
-    return gatherDrops((drop) => {
+  #gatherDrops(number: number, tunnel: () => TunnelInfo): OnDrop {
+    const gather = gatherDrops((drop) => {
       this.#channel.send({ type: 'dropped', tunnel: number, ...drop })
       this.#options.onDrop(drop, tunnel())
     })
+    return (count, reason) => {
+      this.#options.countDrops(count)
+      gather(count, reason)
+    }
   }
 
   #close(number: number): void {

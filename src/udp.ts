@@ -1,6 +1,5 @@
-import dgram from 'node:dgram'
-import { lookup } from 'node:dns'
-import { isIP, isIPv6 } from 'node:net'
+import type dgram from 'node:dgram'
+import { isIPv6 } from 'node:net'
 import { pEvent } from 'p-event'
 import { type Address, formatAddress } from './address.js'
 import { waitForEvent, whenAborted } from './deadline.js'
@@ -9,12 +8,7 @@ import { Flow, type OnDrop } from './flow.js'
 import { type Listener, type ListenOptions, listening, type OnVisitor, visitorAt } from './listener.js'
 import { lookUp } from './lookup.js'
 import type { DialOptions } from './tcp.js'
-
-/**
- * Bytes that the kernel is asked to hold for a socket while this process does something else: some 60 of the
- * largest datagrams.
- */
-const BUFFER_SIZE = 4_194_304
+import { attempt, growBuffers, openSocket } from './udp-socket.js'
 
 /** Bytes that are kept for another address of the target, while the first has not answered. */
 const MAX_UNANSWERED = 65_536
@@ -208,40 +202,4 @@ async function openSockets(
   if (sockets.length > 0 && !aborted.aborted) return sockets
   for (const socket of sockets) socket.close()
   throw failure
-}
-
-function openSocket(type: dgram.SocketType, unref: boolean): dgram.Socket {
-  const family = type === 'udp6' ? 6 : 4
-  const socket = dgram.createSocket({
-    type,
-    // An address that a datagram came from needs no looking up.
-    lookup: (host, _options, callback) =>
-      isIP(host) ? callback(null, host, family) : lookup(host, { family }, callback),
-  })
-  // Later errors concern one datagram.
-  socket.on('error', () => {})
-  return unref ? socket.unref() : socket
-}
-
-/** Takes what the kernel grants: some cut the size down by themselves, others refuse it. */
-function growBuffers(socket: dgram.Socket): void {
-  for (const grow of ['setRecvBufferSize', 'setSendBufferSize'] as const) {
-    for (let size = BUFFER_SIZE; size > 65_536; size /= 2) {
-      try {
-        socket[grow](size)
-        break
-      } catch {
-        // A smaller one then.
-      }
-    }
-  }
-}
-
-/** Sends on a socket that may have been closed, which throws. */
-function attempt(done: (error: Error) => void, send: () => void): void {
-  try {
-    send()
-  } catch {
-    done(new TunnelError('closed', 'the tunnel was closed'))
-  }
 }

@@ -17,6 +17,9 @@ import { fakeServer, frame, nonce, RawPeer, type Wire } from './helpers/raw-peer
 import { echoTarget, readAll, tcpTarget } from './helpers/targets.js'
 import { ask, ending, visit } from './helpers/visitor.js'
 
+/** Where the visitor of an `exchange` comes from, and where it came to. */
+const came = { address: '127.0.0.1', port: 1, localAddress: '127.0.0.1', localPort: 4_000 }
+
 const secret = 'correct horse battery staple'
 const id = '6fa459ea-ee8a-4ca4-894e-db77e160355e'
 
@@ -508,10 +511,7 @@ const serverPhases: [string, (peer: RawPeer) => Promise<unknown>, Wire[]][] = [
         type: 'exchange',
         tunnel: 1,
         id,
-        address: '127.0.0.1',
-        port: 1,
-        localAddress: '127.0.0.1',
-        localPort: 4_000,
+        ...came,
       },
       { type: 'hello', version: 1, nonce: nonce() },
     ],
@@ -672,10 +672,7 @@ describe('a client with a tunnel', () => {
         type: 'exchange',
         tunnel: 99,
         id: crypto.randomUUID(),
-        address: '127.0.0.1',
-        port: 1,
-        localAddress: '127.0.0.1',
-        localPort: 4_000,
+        ...came,
       },
       { type: 'closed', tunnel: 99, code: 'x', message: 'x' },
       { type: 'forwarded', tunnel: 1, host: 'elsewhere', port: 2 },
@@ -683,10 +680,7 @@ describe('a client with a tunnel', () => {
         type: 'exchange',
         tunnel: 1,
         id,
-        address: '127.0.0.1',
-        port: 1,
-        localAddress: '127.0.0.1',
-        localPort: 4_000,
+        ...came,
       },
     )
 
@@ -709,10 +703,7 @@ describe('a client with a tunnel', () => {
         type: 'exchange',
         tunnel: 1,
         id: crypto.randomUUID(),
-        address: '127.0.0.1',
-        port: 1,
-        localAddress: '127.0.0.1',
-        localPort: 4_000,
+        ...came,
       })
       const stream = await server.accept()
       await stream.receive('exchange')
@@ -741,10 +732,7 @@ describe('a client with a tunnel', () => {
       type: 'exchange',
       tunnel: 1,
       id,
-      address: '127.0.0.1',
-      port: 1,
-      localAddress: '127.0.0.1',
-      localPort: 4_000,
+      ...came,
     })
     const stream = await server.accept()
     stream.send(answer)
@@ -766,10 +754,7 @@ describe('a client with a tunnel', () => {
       type: 'exchange',
       tunnel: 1,
       id,
-      address: '127.0.0.1',
-      port: 1,
-      localAddress: '127.0.0.1',
-      localPort: 4_000,
+      ...came,
     })
 
     expect(await peer.receive('reject')).toMatchObject({ tunnel: 1, id, code: 'server-unreachable' })
