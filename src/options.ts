@@ -1,3 +1,4 @@
+import net from 'node:net'
 import { TunnelError } from './errors.js'
 
 /** Longest time that a timer can wait, in milliseconds: above it Node fires at once. */
@@ -31,7 +32,9 @@ export function checkSignal(name: string, value: unknown): void {
 }
 
 export function checkHost(name: string, value: unknown): void {
-  if (typeof value !== 'string' || !/^[\w.:%-]{1,255}$/.test(value)) {
+  const isHost = typeof value === 'string' && /^[\w.:%-]{1,255}$/.test(value)
+  // With a colon it is an IPv6 address, or has a port.
+  if (!isHost || (value.includes(':') && !net.isIPv6(value))) {
     throw invalidOption(name, 'a host name or an IP address without a port', value)
   }
 }

@@ -68,7 +68,7 @@ export function readServerOptions(options: ServerOptions) {
   const { heartbeatInterval = 5_000, heartbeatTimeout = 15_000, flowTimeout = 60_000 } = options
   const { newcomers = 4_096, tunnels = 256, waiting = 2_048, flows = 1_024 } = options.limits ?? {}
 
-  const hosts = typeof host === 'string' ? [host] : [...host]
+  const hosts: string[] = Array.isArray(host) ? [...new Set(host)] : [host as string]
   if (hosts.length === 0) throw invalidOption('host', 'an address or a list of them', '[]')
   for (const one of hosts) checkHost('host', one)
   checkPort('port', port)

@@ -21,7 +21,8 @@ export function parseUnixPath(name: string, text: string): string | undefined {
     throw new TunnelError('invalid-option', `${name} ${JSON.stringify(text)} ${why}`)
   }
   if (process.platform === 'win32') fail('is a unix socket, which Windows does not have: use a port')
-  if (path === '' || path.includes('\0')) fail("has no path: write 'unix:/run/app.sock'")
+  if (/^\/*$/.test(path)) fail("has no path: write 'unix:/run/app.sock'")
+  if (/\p{Cc}/u.test(path)) fail('has a control character in its path')
   const length = Buffer.byteLength(path)
   if (length > MAX_PATH) fail(`has a path of ${length} bytes, where the system allows ${MAX_PATH}`)
   return path
@@ -80,8 +81,9 @@ async function removeStale(path: string): Promise<void> {
   } catch (error) {
     // Only a file that refuses everybody is of no use; one that may not be entered, or is slow, may be.
     if (!isSystemError(error, 'ECONNREFUSED')) throw pathTaken(path, 'may be in use', error)
-    // Another process may have found the same, and listens there by now.
-    if (look(path)?.ino === found.ino) unlinkSync(path)
+    // Another process may have found the same, and listens there by now. A file system may give the new file the old number.
+    const now = look(path)
+    if (now?.ino === found.ino && now.ctimeNs === found.ctimeNs) unlinkSync(path)
     return
   }
   throw pathTaken(path, 'is taken by another program or tunnel')

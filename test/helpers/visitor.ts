@@ -4,19 +4,24 @@ import net from 'node:net'
 import { expect, vi } from 'vitest'
 import { readAll } from './targets.js'
 
+/** Where visitors connect: a tunnel, a target, or another address. */
+export interface Place {
+  host?: string
+  port?: number
+  path?: string | undefined
+}
+
 /** A connected visitor. It is half-open on purpose: it hears the reply after its own FIN. */
-export async function visit({ host, port }: { host: string; port: number }): Promise<net.Socket> {
-  const socket = net.connect({ host, port, allowHalfOpen: true })
+export async function visit({ host = '127.0.0.1', port = 0, path }: Place): Promise<net.Socket> {
+  const allowHalfOpen = true
+  const socket = net.connect(path === undefined ? { host, port, allowHalfOpen } : { path, allowHalfOpen })
   await once(socket, 'connect')
   return socket.on('error', () => {})
 }
 
 /** Sends a request and a FIN, and gives back the whole reply. */
-export async function ask(
-  address: { host: string; port: number },
-  request: Buffer | string,
-): Promise<Buffer> {
-  const socket = await visit(address)
+export async function ask(place: Place, request: Buffer | string): Promise<Buffer> {
+  const socket = await visit(place)
   socket.end(request)
   return readAll(socket)
 }
