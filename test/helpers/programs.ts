@@ -16,15 +16,22 @@ import type { TestContext } from 'vitest'
 export const packages = {
   ab: 'apache2-utils',
   curl: 'curl',
+  dig: 'bind9-dnsutils',
+  dnsmasq: 'dnsmasq-base',
   git: 'git',
+  gtlsclient: 'ngtcp2-client',
+  gtlsserver: 'ngtcp2-server',
   initdb: 'postgresql',
+  iperf3: 'iperf3',
   'nc.openbsd': 'netcat-openbsd',
   nginx: 'nginx',
+  openssl: 'openssl',
   postgres: 'postgresql',
   psql: 'postgresql',
   'redis-benchmark': 'redis-tools',
   'redis-cli': 'redis-tools',
   'redis-server': 'redis-server',
+  socat: 'socat',
   sort: 'coreutils',
 }
 
@@ -198,8 +205,17 @@ export interface ServerProgram extends AsyncDisposable {
   readonly folder: Folder
 }
 
-/** nginx that serves the files of its folder, and takes new ones by PUT. */
-export function startNginx(): Promise<ServerProgram> {
+/** Options of {@link startNginx}. */
+export interface NginxOptions {
+  /** Whether its port takes connections with a PROXY header alone. Default false. */
+  proxyProtocol?: boolean
+}
+
+/**
+ * nginx that serves the files of its folder, and takes new ones by PUT. It also listens on the socket `nginx.sock` in
+ * there. At `/visitor` it answers what a PROXY header says: address and port of the visitor, then where that came to.
+ */
+export function startNginx({ proxyProtocol = false }: NginxOptions = {}): Promise<ServerProgram> {
   return startServer(async (port, folder) => {
     // One process, so that whoever ends it has ended it all.
     await writeFile(
@@ -211,7 +227,11 @@ export function startNginx(): Promise<ServerProgram> {
         client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path fastcgi;
         uwsgi_temp_path uwsgi; scgi_temp_path scgi;
         server {
-          listen 127.0.0.1:${port} backlog=1024;
+          listen 127.0.0.1:${port} backlog=1024 ${proxyProtocol ? 'proxy_protocol' : ''};
+          listen unix:${folder.file('nginx.sock')};
+          location = /visitor {
+            return 200 '${['addr', 'port', 'server_addr', 'server_port'].map((name) => `$proxy_protocol_${name}`).join(' ')}';
+          }
           root .; client_max_body_size 0; dav_methods PUT DELETE;
         }
       }`,
@@ -245,6 +265,49 @@ export function startPostgres(): Promise<ServerProgram> {
   })
 }
 
+/**
+ * dnsmasq that knows these records, `dig`'s way of writing them, and asks nobody else. It receives on 127.0.0.1, unless
+ * told otherwise.
+ */
+export function startDnsmasq(records: string[], host = '127.0.0.1'): Promise<ServerProgram> {
+  return startServer(async (port, folder) => {
+    await writeFile(
+      folder.file('dnsmasq.conf'),
+      [
+        `port=${port}`,
+        `listen-address=${host}`,
+        'bind-interfaces',
+        'no-resolv',
+        'no-hosts',
+        'edns-packet-max=4096',
+        ...records,
+      ].join('\n'),
+    )
+    // Debug mode is the one in which it stays the user that it is, and a single process.
+    const args = ['--no-daemon', '--pid-file=', '--log-facility=-', '-C', folder.file('dnsmasq.conf')]
+    return { program: 'dnsmasq', args, host, end: 'SIGTERM' }
+  })
+}
+
+/** iperf3, which serves one client at a time. */
+export function startIperf(): Promise<ServerProgram> {
+  return startServer(async (port) => {
+    return { program: 'iperf3', args: ['-s', '-B', '127.0.0.1', '-p', `${port}`], end: 'SIGTERM' }
+  })
+}
+
+/** A QUIC server that serves the files of its folder, with a certificate that it made. */
+export function startQuic(): Promise<ServerProgram> {
+  return startServer(async (port, folder) => {
+    const [key, certificate] = [folder.file('key.pem'), folder.file('certificate.pem')]
+    const made = ['-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-days', '2']
+    await run('openssl', ['req', ...made, '-subj', '/CN=localhost', '-keyout', key, '-out', certificate])
+    const args = ['--quiet', '-d', folder.path, '127.0.0.1', `${port}`, key, certificate]
+    // It says this before it binds the port, so a client's first datagram may be lost: QUIC sends it again.
+    return { program: 'gtlsserver', args, end: 'SIGTERM', ready: /Using document root/, isUdp: true }
+  })
+}
+
 /** Whom the system knows by this name, as `spawn` takes it. The package made the account. */
 function account(name: string): { uid: number; gid: number } {
   const line = readFileSync('/etc/passwd', 'utf8')
@@ -263,6 +326,10 @@ interface ServerCommand {
   end: NodeJS.Signals
   /** What it writes to stderr when it serves, where an open port does not tell. */
   ready?: RegExp
+  /** Where it listens. Default 127.0.0.1. */
+  host?: string
+  /** No TCP port of it tells: what it writes does. */
+  isUdp?: boolean
 }
 
 /** Starts a server program on a free port; `prepare` writes its files and gives its command line. */
@@ -273,7 +340,8 @@ async function startServer(
     const port = await getPort({ host: '127.0.0.1' })
     const folder = await temporaryFolder()
     try {
-      const { program, args, options, end, ready } = await prepare(port, folder)
+      const command = await prepare(port, folder)
+      const { program, args, options, end } = command
       // It is ended by the test, which has a deadline of its own.
       const server = start(program, args, { ...options, timeout: 2 ** 31 - 1 })
       server.stdout.resume()
@@ -284,7 +352,7 @@ async function startServer(
         clearTimeout(timer)
       }
       try {
-        await Promise.race([server.exited.then(ended), whenServing(server, port, ready)])
+        await Promise.race([server.exited.then(ended), whenServing(server, port, command)])
       } catch (error) {
         await stop()
         throw error
@@ -309,10 +377,14 @@ function ended(): never {
 }
 
 /** Resolves when the port takes connections, and the program has said that it is ready where it does that. */
-async function whenServing(server: Running, port: number, ready?: RegExp): Promise<void> {
+async function whenServing(
+  server: Running,
+  port: number,
+  { ready, host = '127.0.0.1', isUdp = false }: ServerCommand,
+): Promise<void> {
   const deadline = performance.now() + START_TIMEOUT
   for (;;) {
-    if ((!ready || ready.test(server.stderr())) && (await answers(port))) return
+    if ((!ready || ready.test(server.stderr())) && (isUdp || (await answers(host, port)))) return
     if (server.process.exitCode !== null || server.process.signalCode) return
     if (performance.now() > deadline) {
       throw new Error(`nothing answers at port ${port} after ${START_TIMEOUT} ms: ${server.stderr()}`)
@@ -321,8 +393,8 @@ async function whenServing(server: Running, port: number, ready?: RegExp): Promi
   }
 }
 
-async function answers(port: number): Promise<boolean> {
-  const socket = net.connect({ host: '127.0.0.1', port })
+async function answers(host: string, port: number): Promise<boolean> {
+  const socket = net.connect({ host, port })
   try {
     await once(socket, 'connect')
     return true
