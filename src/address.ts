@@ -24,10 +24,12 @@ export function parseAddress(name: string, wanted: string, value: unknown): Addr
   const text = String(value).replace(/^(?:(tcp|udp):)(?!\/\/)/i, '$1://')
   const [, scheme, where = ''] = /^(?:([^/]*):\/\/)?(.*)$/s.exec(text) ?? []
   const rest = where.replace(/^:?(?=\d+$)/, 'localhost:')
+  let hasPath = false
   try {
     // A scheme that the parser does not know, so that it keeps the port even where that is the scheme's own.
     const url = new URL(`any://${rest}`)
-    if (/^\/?$/.test(url.pathname) && isHost(url.hostname) && !url.search && !url.hash && !url.password) {
+    hasPath = !/^\/?$/.test(url.pathname)
+    if (!hasPath && isHost(url.hostname) && !url.search && !url.hash && !url.password) {
       return {
         scheme: scheme?.toLowerCase(),
         user: url.username ? decodeURIComponent(url.username) : undefined,
@@ -38,7 +40,7 @@ export function parseAddress(name: string, wanted: string, value: unknown): Addr
   } catch {
     // Not an address at all: told below.
   }
-  throw invalidOption(name, wanted, value)
+  throw invalidOption(name, hasPath ? 'an address without a path' : wanted, value)
 }
 
 /** Digits alone are no name; `8080:3000` would lead to the machine 0.0.31.144. */

@@ -6,7 +6,14 @@ import { whenAborted } from './deadline.js'
 import type { Endpoint } from './endpoint.js'
 import { errorFromPeer, printable, TunnelError, toTunnelError } from './errors.js'
 import { type LocalSettings, LocalTunnel } from './local-tunnel.js'
-import { errorFields, type FromServer, type fromServer, type Message, violation } from './protocol.js'
+import {
+  errorFields,
+  type FromServer,
+  type fromServer,
+  type Message,
+  type Protocol,
+  violation,
+} from './protocol.js'
 import { reset } from './stream.js'
 import { dialTcp } from './tcp.js'
 
@@ -15,7 +22,7 @@ const CLOSE_TIMEOUT = 5_000
 
 /** What a tunnel is opened with. */
 export interface OpenOptions extends LocalSettings {
-  protocol: 'tcp' | 'udp' | 'unix'
+  protocol: Protocol
   /** Public port; 0 for any. */
   port: number
   /** Of a unix socket to listen on. */
@@ -177,7 +184,7 @@ export class Client {
     entry.tunnel.join({
       id,
       visitor: { address: from.address, port: from.port },
-      local: { address: from.localAddress, port: from.localPort },
+      cameTo: { address: from.localAddress, port: from.localPort },
       open: (aborted) => this.#openDataStream(id, aborted),
       turnAway: (error) => this.#channel.send({ type: 'reject', tunnel: number, id, ...errorFields(error) }),
     })

@@ -11,14 +11,15 @@ export interface Drop {
 /** Milliseconds between two events of drops. */
 const INTERVAL = 1_000
 
-/** Gives back what counts drops and tells of them: of the first at once, and of those after it once a second. */
-export function gatherDrops(tell: (drop: Drop) => void): OnDrop {
+/** Gives back what counts each drop, and tells of them: of the first at once, and of those after it once a second. */
+export function gatherDrops(tally: { drops: number }, tell: (drop: Drop) => void): OnDrop {
   let count = 0
   let reason = ''
   let timer: NodeJS.Timeout | undefined
 
   return (more, why) => {
     count += more
+    tally.drops += more
     reason = why
     if (!timer) flush()
   }

@@ -6,12 +6,17 @@ import { TunnelError } from './errors.js'
 const MAX_QUEUED_BYTES = 262_144
 const MAX_QUEUED = 1_024
 
+const OVER_LIMIT = 'they came faster than the limit allows'
+
 export interface FlowOptions {
   /** Sends a datagram to where the flow comes from, or leads to. */
   send(datagram: Buffer, done: (error: Error | null) => void): void
   /** Milliseconds of silence in both directions after which the flow ends. Default: it does not end by itself. */
   flowTimeout?: number
   onDrop: OnDrop
+  /** Whether a datagram of so many bytes may be received, or sent. Default: any. */
+  mayReceive?(bytes: number): boolean
+  maySend?(bytes: number): boolean
   /** A datagram has passed, in whichever direction. */
   onUse?(): void
   /** It takes no more datagrams. */
@@ -32,7 +37,7 @@ export type OnDrop = (count: number, reason: string) => void
 export class Flow extends Duplex {
   readonly #options: FlowOptions
   readonly #decoder = new DatagramDecoder()
-  readonly #silence: NodeJS.Timeout | undefined
+  #silence: NodeJS.Timeout | undefined
   #queue: Buffer[] = []
   #queuedBytes = 0
   /** Whether the reader waits for more. */
@@ -61,10 +66,17 @@ export class Flow extends Duplex {
 
   /** A datagram has come. */
   receive(datagram: Buffer): void {
-    if (this.#isFinished) return
+    if (this.#isFinished) {
+      this.#options.onDrop(1, 'their visitor was turned away')
+      return
+    }
     const isFull = this.#queue.length >= MAX_QUEUED || this.#queuedBytes + datagram.length > MAX_QUEUED_BYTES
     if (isFull) {
       this.#options.onDrop(1, 'they came faster than the tunnel takes them')
+      return
+    }
+    if (this.#options.mayReceive?.(datagram.length) === false) {
+      this.#options.onDrop(1, OVER_LIMIT)
       return
     }
     this.#use()
@@ -78,8 +90,14 @@ export class Flow extends Duplex {
   finish(): void {
     if (this.#isFinished) return
     this.#isFinished = true
-    clearTimeout(this.#silence)
     this.#options.onFinish?.()
+    clearTimeout(this.#silence)
+    const { flowTimeout } = this.#options
+    if (flowTimeout !== undefined && !this.destroyed) {
+      // Its end comes behind what nobody may ever read.
+      const why = `not read to its end for ${flowTimeout} ms`
+      this.#silence = setTimeout(() => this.destroy(new TunnelError('timeout', why)), flowTimeout).unref()
+    }
     if (this.#isWanted) this._read()
   }
 
@@ -118,9 +136,14 @@ export class Flow extends Duplex {
   }
 
   #sendOne(datagram: Buffer, done: Done): void {
-    this.#bytesSent += datagram.length
+    if (this.#options.maySend?.(datagram.length) === false) {
+      this.#options.onDrop(1, OVER_LIMIT)
+      done()
+      return
+    }
     this.#options.send(datagram, (error) => {
       if (error) this.#options.onDrop(1, error.message)
+      else this.#bytesSent += datagram.length
       done()
     })
   }
@@ -133,11 +156,12 @@ export class Flow extends Duplex {
   override _destroy(error: Error | null, done: (error: Error | null) => void): void {
     this.#queue = []
     this.finish()
+    clearTimeout(this.#silence)
     done(error)
   }
 
   #use(): void {
-    this.#silence?.refresh()
+    if (!this.#isFinished) this.#silence?.refresh()
     this.#options.onUse?.()
   }
 }

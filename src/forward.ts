@@ -1,9 +1,11 @@
 import { randomUUID } from 'node:crypto'
+import { formatAddress } from './address.js'
 import { withDeadline } from './deadline.js'
+import { TunnelError } from './errors.js'
 import { type LocalOptions, readLocalOptions, waitForTargets } from './local-options.js'
 import { LocalTunnel, type Tunnel } from './local-tunnel.js'
-import { checkInteger, invalidOption } from './options.js'
-import { formatPublicAddress, listenAt, parseListen } from './public-address.js'
+import { invalidOption } from './options.js'
+import { formatPublicAddress, listenAt, type PublicAddress, parseListen } from './public-address.js'
 import { reset } from './stream.js'
 import type { Target } from './target.js'
 
@@ -28,33 +30,30 @@ export async function forward(
   target: Target,
   options: ForwardOptions = {},
 ): Promise<Tunnel> {
-  const { timeout = 10_000, signal, mode, flowTimeout = 60_000, maxFlows = 1_024 } = options
+  const { timeout = 10_000, signal, mode } = options
   const address = parseListen(listen)
   const local = readLocalOptions(target, options)
+  const { flowTimeout = 60_000, maxFlows = 1_024 } = local
   if (local.target.isUdp !== (address.protocol === 'udp')) {
-    const wanted = local.target.isUdp
-      ? 'a udp: address, as the target is one'
-      : 'a tcp: or unix: address, as the target is one'
-    throw invalidOption('listen', wanted, listen)
+    const wanted = local.target.isUdp ? 'a udp: address' : 'a tcp: or unix: address'
+    throw invalidOption('listen', `${wanted}, as the target is one`, listen)
   }
-  if (mode !== undefined) {
-    if (address.protocol !== 'unix')
-      throw invalidOption('mode', 'left out where no unix socket is listened on', mode)
-    checkInteger('mode', mode, 0, 0o777)
+  if (leadsBack(address, local.target.name)) {
+    throw invalidOption('target', 'another address than the one that is listened on', target)
   }
+  if (mode !== undefined) checkMode(mode, address)
   await waitForTargets([local], options)
 
   const doing = `listening on ${formatPublicAddress(address)}`
   return withDeadline(doing, { timeout, signal }, async (aborted) => {
-    const { unref } = local
-    // No visitor is handed over before the event loop turns, and by then the tunnel is there.
-    const settings = { unref, aborted, flowTimeout, maxFlows, mode }
+    const settings = { unref: local.unref, aborted, flowTimeout, maxFlows, mode }
     const onDrop = (count: number, reason: string) => tunnel.drop(count, reason)
-    const listener = await listenAt(address, { ...settings, onDrop }, (stream, visitor, to) => {
+    // No visitor is handed over before the event loop turns, and by then the tunnel is there.
+    const listener = await listenAt(address, { ...settings, onDrop }, (stream, visitor, cameTo) => {
       tunnel.join({
         id: randomUUID(),
         visitor,
-        local: to,
+        cameTo,
         open: async () => stream,
         turnAway: () => reset(stream),
       })
@@ -74,4 +73,28 @@ export async function forward(
     })
     return tunnel
   })
+}
+
+/** Other names by which an address that is listened on can be dialled. */
+const alsoKnownAs = new Map([
+  ['127.0.0.1', ['localhost']],
+  ['::1', ['localhost']],
+  ['0.0.0.0', ['127.0.0.1', 'localhost']],
+  ['::', ['::1', '127.0.0.1', 'localhost']],
+])
+
+/** Whether the target is what is listened on: one visitor would become as many as the system has room for. */
+function leadsBack(address: PublicAddress, target: string): boolean {
+  if (address.protocol === 'unix') return target === `unix:${address.path}`
+  const names = address.hosts.flatMap((host) => [host, ...(alsoKnownAs.get(host) ?? [])])
+  return names.some((host) => formatAddress({ host, port: address.port }) === target)
+}
+
+function checkMode(mode: unknown, address: PublicAddress): void {
+  if (!Number.isInteger(mode) || Number(mode) < 0 || Number(mode) > 0o777) {
+    throw invalidOption('mode', 'permissions from 0 to 0o777, such as 0o660', mode)
+  }
+  if (address.protocol !== 'unix') {
+    throw new TunnelError('invalid-option', 'mode must be left out where no unix socket is listened on')
+  }
 }

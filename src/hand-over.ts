@@ -1,9 +1,9 @@
 import { once } from 'node:events'
 import net from 'node:net'
 import type { Duplex } from 'node:stream'
-import { isAnyAddress } from './address.js'
 import { listening } from './listener.js'
-import { type DialOptions, dialTcp } from './tcp.js'
+import { type DialOptions, socketOnError } from './socket.js'
+import { dialTcp } from './tcp.js'
 import { dialUnix } from './unix.js'
 
 /** Servers that have been closed since they were first a target. */
@@ -17,13 +17,19 @@ export function watch(server: net.Server): void {
   server.on('close', () => closed.add(server)).on('listening', () => closed.delete(server))
 }
 
+/** Where a server that listens on all addresses of a family is dialled. */
+const loopbacks = new Map([
+  ['0.0.0.0', '127.0.0.1'],
+  ['::', '::1'],
+])
+
 /** A connection to a server of this process, whether it listens or not. Rejects as every dialler does. */
 export async function dialServer(server: net.Server, options: DialOptions): Promise<Duplex> {
   const address = server.address()
   if (typeof address === 'string') return dialUnix(address, options)
   if (address) {
-    const host = isAnyAddress(address.address) ? 'localhost' : address.address
-    return dialTcp({ host, port: address.port }, options)
+    const { port } = address
+    return dialTcp({ host: loopbacks.get(address.address) ?? address.address, port }, options)
   }
   if (closed.has(server)) throw new Error('it was closed')
   return handOver(server, options)
@@ -37,7 +43,9 @@ async function handOver(server: net.Server, options: DialOptions): Promise<Duple
   const { allowHalfOpen, pauseOnConnect } = server as net.Server & net.ServerOpts
   const listener = net.createServer({ allowHalfOpen, pauseOnConnect, noDelay: true })
   listener.maxConnections = 1
-  const accepted = new Promise<net.Socket>((resolve) => listener.once('connection', resolve))
+  const accepted = new Promise<net.Socket>((resolve) => {
+    listener.once('connection', (peer) => resolve(peer.on('error', socketOnError)))
+  })
   const ready = listening(listener, 'a port of 127.0.0.1', options.aborted)
   listener.listen(0, '127.0.0.1')
   try {
@@ -45,15 +53,15 @@ async function handOver(server: net.Server, options: DialOptions): Promise<Duple
     const { port } = listener.address() as net.AddressInfo
     const socket = await dialTcp({ host: '127.0.0.1', port }, options)
     const peer = await Promise.race([accepted, closing(socket)])
-    if (peer?.remotePort !== socket.localPort) {
+    if (peer?.remotePort !== socket.localPort || peer?.remoteAddress !== socket.localAddress) {
       socket.destroy()
       throw new Error('another program of this machine connected in its place')
     }
     // Not in the middle of our own work: what its listeners throw is theirs.
-    process.nextTick(() => server.emit('connection', peer))
+    process.nextTick(() => server.emit('connection', peer?.off('error', socketOnError)))
     return socket
   } catch (error) {
-    accepted.then((peer) => peer.on('error', () => {}).destroy())
+    accepted.then((peer) => peer.destroy())
     throw error
   } finally {
     listener.close()

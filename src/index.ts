@@ -9,6 +9,7 @@ export type { Visitor } from './listener.js'
 export type { LocalOptions } from './local-options.js'
 export type { Tunnel, TunnelEvents } from './local-tunnel.js'
 export { openTunnel, type TunnelOptions } from './open-tunnel.js'
+export type { ProxyProtocol } from './proxy-header.js'
 export {
   createServer,
   type Refusal,
@@ -18,3 +19,4 @@ export {
 export type { ServerLimits, ServerOptions } from './server-options.js'
 export type { TunnelInfo } from './server-tunnel.js'
 export type { Target } from './target.js'
+export type { Rate } from './throttle.js'

@@ -5,14 +5,18 @@ import type { Duplex } from 'node:stream'
 import { type Address, formatAddress } from './address.js'
 import { waitForEvent } from './deadline.js'
 import { TunnelError } from './errors.js'
+import { reset } from './stream.js'
 
-/** Who connected to a public address. */
-export interface Visitor {
-  /** IP address; `'unix'` for a visitor of a unix socket, which has none. */
+/** One end of a connection or a flow. */
+export interface SocketAddress {
+  /** IP address; `'unix'` for a unix socket, which has none. */
   readonly address: string
-  /** 0 for a visitor of a unix socket. */
+  /** 0 for a unix socket. */
   readonly port: number
 }
+
+/** Who connected to a public address. */
+export type Visitor = SocketAddress
 
 /** Where visitors come from. */
 export interface Listener {
@@ -38,7 +42,7 @@ export interface ListenOptions {
 export type OnVisitor<Stream extends Duplex = Duplex> = (
   stream: Stream,
   visitor: Visitor,
-  local: Visitor,
+  cameTo: SocketAddress,
 ) => void
 
 /**
@@ -54,8 +58,7 @@ export async function listening(
     await waitForEvent(bindable as EventEmitter, 'listening', aborted)
   } catch (error) {
     // It may still be looking a name up, and would listen once that is done.
-    bindable.on('listening', () => bindable.close())
-    bindable.on('error', () => {})
+    bindable.on('error', () => {}).on('listening', () => bindable.close())
     throw aborted?.aborted ? aborted.reason : listenError(error, where)
   }
   // Later errors concern one connection that could not be accepted; the others go on.
@@ -77,23 +80,24 @@ export async function listenOnAll<Stream extends Duplex>(
   const [first = '', ...others] = hosts
   if (others.length === 0) return listen({ host: first, port }, onVisitor)
 
-  // Who comes before all are open waits until the caller has had its listener.
-  const early: (() => void)[] = []
-  let isOpen = false
-  const hold: OnVisitor<Stream> = (...visit) => {
-    if (isOpen) onVisitor(...visit)
-    else early.push(() => onVisitor(...visit))
-  }
   for (let attempt = 1; ; attempt++) {
+    // Who comes before all are open waits until the caller has had its listener.
+    const early: Parameters<OnVisitor<Stream>>[] = []
+    let isOpen = false
+    const hold: OnVisitor<Stream> = (...visit) => {
+      if (isOpen) onVisitor(...visit)
+      else early.push(visit)
+    }
     const opened: Listener[] = []
     try {
       for (const host of hosts) opened.push(await listen({ host, port: opened[0]?.port ?? port }, hold))
       setImmediate(() => {
         isOpen = true
-        for (const visit of early) visit()
+        for (const visit of early) onVisitor(...visit)
       })
       return together(opened)
     } catch (error) {
+      for (const [stream] of early) reset(stream)
       for (const listener of opened) listener.close()
       const isTaken = error instanceof TunnelError && error.code === 'port-taken'
       if (port !== 0 || !isTaken || attempt === MAX_ATTEMPTS) throw error
@@ -128,13 +132,6 @@ function listenError(error: unknown, where: string): TunnelError {
         ? 'this machine has no such address: choose one that it has'
         : (error as Error).message
   return new TunnelError('address-unavailable', `can't listen on ${where}: ${why}`, { cause: error })
-}
-
-/** An address as events show it: IPv4 in its own form also where it came over IPv6. */
-export function visitorAt(address: string | undefined, port: number | undefined): Visitor {
-  // A dual-stack listener shows IPv4 peers as ::ffff:192.0.2.1 (RFC 4291, 2.5.5.2).
-  // A connection that is gone already has none at all.
-  return { address: (address ?? 'unknown').replace(/^::ffff:(?=\d+\.)/, ''), port: port ?? 0 }
 }
 
 /** An address for people. */

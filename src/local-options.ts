@@ -31,8 +31,14 @@ export interface LocalOptions extends WaitOptions {
   timeout?: number
 }
 
+/** The options as they are worked with; those of flows are left to whoever knows the defaults. */
+export interface CheckedOptions extends LocalSettings {
+  flowTimeout: number | undefined
+  maxFlows: number | undefined
+}
+
 /** Checks the options, and fills in the defaults. */
-export function readLocalOptions(target: Target, options: LocalOptions): LocalSettings {
+export function readLocalOptions(target: Target, options: LocalOptions): CheckedOptions {
   const { proxyProtocol, limit, waitForTarget, flowTimeout, maxFlows, unref = false } = options
   const parsed = parseTarget(target)
   checkProxyProtocol(proxyProtocol)
@@ -41,12 +47,18 @@ export function readLocalOptions(target: Target, options: LocalOptions): LocalSe
   if (typeof waitForTarget !== 'boolean' && waitForTarget !== undefined) {
     checkInteger('waitForTarget', waitForTarget, 1, MAX_TIMEOUT)
   }
-  if (parsed.isUdp && proxyProtocol)
-    throw invalidOption('proxyProtocol', 'left out for a udp target', proxyProtocol)
+  if (proxyProtocol && !parsed.takesHeader) {
+    const wanted = 'left out for a udp target, and for an HTTP server or handler of this process'
+    throw invalidOption('proxyProtocol', wanted, proxyProtocol)
+  }
   if (parsed.isUdp && waitForTarget) {
     throw invalidOption('waitForTarget', 'left out for a udp target, which nothing tells of', waitForTarget)
   }
-  return { target: parsed, proxyProtocol, limit: parseRate('limit', limit), unref }
+  for (const [name, value] of Object.entries({ flowTimeout, maxFlows })) {
+    if (!parsed.isUdp && value !== undefined)
+      throw invalidOption(name, 'left out where the target is not udp', value)
+  }
+  return { target: parsed, proxyProtocol, limit: parseRate('limit', limit), flowTimeout, maxFlows, unref }
 }
 
 /** Milliseconds between two attempts to reach a target that is waited for. */
@@ -72,7 +84,7 @@ async function waitFor({ target, unref }: LocalSettings, aborted: AbortSignal): 
   let last = ''
   while (!aborted.aborted) {
     try {
-      const stream = await target.dial({ unref, aborted, onDrop() {} })
+      const stream = await target.dial({ unref, aborted, onDrop() {}, throttle: undefined })
       stream.destroy()
       return
     } catch (error) {

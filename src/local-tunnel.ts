@@ -12,8 +12,8 @@ import {
 import { type Drop, gatherDrops } from './drops.js'
 import { Emitter } from './emitter.js'
 import { TunnelError, toTunnelError } from './errors.js'
-import type { OnDrop } from './flow.js'
-import type { Visitor } from './listener.js'
+import type { SocketAddress, Visitor } from './listener.js'
+import type { Protocol } from './protocol.js'
 import { type ProxyProtocol, proxyHeader } from './proxy-header.js'
 import { reset } from './stream.js'
 import type { ParsedTarget } from './target.js'
@@ -40,7 +40,7 @@ export interface Tunnel extends EventEmitter<TunnelEvents>, AsyncDisposable {
   /** File of the public address, where that is a unix socket. */
   readonly path: string | undefined
   /** What visitors speak. */
-  readonly protocol: 'tcp' | 'udp' | 'unix'
+  readonly protocol: Protocol
   /** Where visitors end up: `localhost:3000`. */
   readonly target: string
   /** How many visitors are inside now. */
@@ -67,7 +67,7 @@ export interface LocalSettings {
 }
 
 export interface LocalTunnelOptions extends LocalSettings {
-  protocol: 'tcp' | 'udp' | 'unix'
+  protocol: Protocol
   host: string
   port: number
   path: string | undefined
@@ -84,7 +84,7 @@ export interface Arrival {
   id: string
   visitor: Visitor
   /** The address that it came to. */
-  local: Visitor
+  cameTo: SocketAddress
   /** Gives its stream. Rejects with why there is none, or the signal's reason. */
   open(aborted: AbortSignal): Promise<Duplex>
   /** It can't be joined. */
@@ -97,7 +97,7 @@ export class LocalTunnel extends Emitter<TunnelEvents> implements Tunnel {
   readonly host: string
   readonly port: number
   readonly path: string | undefined
-  readonly protocol: 'tcp' | 'udp' | 'unix'
+  readonly protocol: Protocol
   readonly target: string
   readonly closed: Promise<TunnelError | undefined>
   readonly #options: LocalTunnelOptions
@@ -105,7 +105,7 @@ export class LocalTunnel extends Emitter<TunnelEvents> implements Tunnel {
   /** Visitors that are being joined. */
   readonly #joining = new Set<AbortController>()
   readonly #connections = new Connections()
-  readonly #gatherDrops = gatherDrops((drop) => this.tell('drop', drop))
+  readonly #onDrop = gatherDrops(this.#connections, (drop) => this.tell('drop', drop))
   #resolveClosed: (error: TunnelError | undefined) => void = () => {}
   #released: Promise<void> | undefined
 
@@ -150,14 +150,13 @@ export class LocalTunnel extends Emitter<TunnelEvents> implements Tunnel {
     this.#release()
   }
 
-  /** Counts datagrams that were dropped, and tells of them. */
-  readonly drop: OnDrop = (count, reason) => {
-    this.#connections.drops += count
-    this.#gatherDrops(count, reason)
+  /** Counts datagrams that were dropped elsewhere, and tells of them. */
+  drop(count: number, reason: string): void {
+    this.#onDrop(count, reason)
   }
 
   /** Joins a visitor with the target. Never rejects. */
-  async join({ id, visitor, local, open, turnAway }: Arrival): Promise<void> {
+  async join({ id, visitor, cameTo, open, turnAway }: Arrival): Promise<void> {
     const { target, unref, exchangeTimeout, proxyProtocol } = this.#options
     const controller = new AbortController()
     const aborted = controller.signal
@@ -172,15 +171,19 @@ export class LocalTunnel extends Emitter<TunnelEvents> implements Tunnel {
       return stream
     }
     try {
-      const header = proxyProtocol && (await proxyHeader(proxyProtocol, visitor, local))
+      const header = proxyProtocol && (await proxyHeader(proxyProtocol, visitor, cameTo))
       const fromTarget = keep(
-        await target.dial({ unref, aborted, onDrop: this.drop }).catch((error) => {
-          throw toTunnelError(error, 'target-unreachable', `the target ${target.name} can't be reached`)
-        }),
+        await target
+          .dial({ unref, aborted, onDrop: this.#onDrop, throttle: this.#throttle })
+          .catch((error) => {
+            throw toTunnelError(error, 'target-unreachable', `the target ${target.name} can't be reached`)
+          }),
       )
       const fromVisitor = keep(await open(aborted))
       if (header) fromTarget.write(header)
-      const connection = joinConnection({ id, visitor, fromVisitor, fromTarget, throttle: this.#throttle })
+      // A flow drops what is too fast by itself: held back, it would come too late to be of use.
+      const throttle = target.isUdp ? undefined : this.#throttle
+      const connection = joinConnection({ id, visitor, fromVisitor, fromTarget, throttle })
       this.#connections.add(connection, fromTarget, fromVisitor)
       this.tell('connection', connection)
     } catch (caught) {

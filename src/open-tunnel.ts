@@ -1,5 +1,4 @@
 import { randomBytes } from 'node:crypto'
-import { resolve } from 'node:path'
 import { formatAddress } from './address.js'
 import { connect, type OpenOptions } from './client.js'
 import { withDeadline } from './deadline.js'
@@ -9,7 +8,7 @@ import type { Tunnel } from './local-tunnel.js'
 import { checkPort, invalidOption } from './options.js'
 import { createServer } from './server.js'
 import type { Target } from './target.js'
-import { parseUnixPath } from './unix.js'
+import { parseOwnUnixPath, parseUnixPath } from './unix.js'
 
 /** Options of {@link openTunnel}. */
 export interface TunnelOptions extends LocalOptions {
@@ -90,21 +89,21 @@ export async function openTunnels(
 
 /** What the client asks the server for. */
 function readWanted(
-  wanted: WantedTunnel,
+  { target, port = 0 }: WantedTunnel,
   options: Omit<TunnelOptions, 'port'>,
   isEmbedded: boolean,
 ): Omit<OpenOptions, 'release'> {
-  const { target, port = 0 } = wanted
   const local = readLocalOptions(target, options)
-  const { flowTimeout, maxFlows, listen } = options
-  const asked = { ...local, flowTimeout, maxFlows, port, path: undefined }
+  const { listen } = options
+  const asked = { ...local, port, path: undefined }
   checkPort('port', port)
   if (listen === undefined) return { ...asked, protocol: local.target.isUdp ? 'udp' : 'tcp' }
 
-  const path = typeof listen === 'string' ? parseUnixPath('listen', listen) : undefined
+  // Another server has a folder and a system of its own.
+  const parse = isEmbedded ? parseOwnUnixPath : parseUnixPath
+  const path = typeof listen === 'string' ? parse('listen', listen) : undefined
   if (path === undefined) throw invalidOption('listen', "a unix socket such as 'unix:/tmp/x.sock'", listen)
-  if (wanted.port !== undefined) throw invalidOption('port', 'left out where listen is given', port)
+  if (port !== 0) throw invalidOption('port', 'left out where listen is given', port)
   if (local.target.isUdp) throw invalidOption('listen', 'left out for a udp target', listen)
-  // Another server has a folder of its own, from which a relative path starts.
-  return { ...asked, protocol: 'unix', path: isEmbedded ? resolve(path) : path }
+  return { ...asked, protocol: 'unix', path }
 }

@@ -39,10 +39,6 @@ export function checkHost(name: string, value: unknown): void {
   }
 }
 
-export function checkFolder(name: string, value: unknown): void {
-  if (typeof value !== 'string' || value === '') throw invalidOption(name, 'the path of a folder', value)
-}
-
 /** Its complaints do not quote it. */
 export function checkSecret(name: string, value: unknown): void {
   if (value === undefined) return

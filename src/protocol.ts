@@ -14,6 +14,9 @@ export const HEADER = 4
 /** Longest sentence of an error, in UTF-16 units. */
 const MAX_SENTENCE = 1_000
 
+/** What visitors speak. */
+export type Protocol = 'tcp' | 'udp' | 'unix'
+
 /** What a client sends. A field that is not listed is ignored, one that is must pass its check. */
 export const fromClient = {
   /** First on a control connection. Keeps this shape in every version, so that any two can tell each other so. */
@@ -186,7 +189,7 @@ function host(value: unknown): value is string {
 
 /** Of a unix socket: as long as the longest `sun_path` of any system. */
 function path(value: unknown): value is string {
-  return typeof value === 'string' && /^[^\p{Cc}]{1,108}$/u.test(value)
+  return typeof value === 'string' && /^.{1,108}$/su.test(value) && printable(value) === value
 }
 
 function hex(bytes: number): Check<string> {

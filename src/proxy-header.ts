@@ -1,5 +1,5 @@
 import { isIPv4, isIPv6 } from 'node:net'
-import type { Visitor } from './listener.js'
+import type { SocketAddress } from './listener.js'
 import { invalidOption } from './options.js'
 
 /** Versions of the PROXY protocol: 1 is a line of text, 2 is binary. */
@@ -15,13 +15,13 @@ export function checkProxyProtocol(value: unknown): void {
  */
 export async function proxyHeader(
   version: ProxyProtocol,
-  visitor: Visitor,
-  local: Visitor,
+  visitor: SocketAddress,
+  cameTo: SocketAddress,
 ): Promise<Uint8Array> {
   // Loaded by who needs it alone.
   const proxy = await import('proxy-protocol-js')
   const from = withoutZone(visitor)
-  const to = withoutZone(local)
+  const to = withoutZone(cameTo)
   const isV4 = isIPv4(from.address) && isIPv4(to.address)
   const isV6 = isIPv6(from.address) && isIPv6(to.address)
 
@@ -57,7 +57,7 @@ export async function proxyHeader(
 }
 
 /** `fe80::1%eth0` names an interface of the server, which means nothing elsewhere. */
-function withoutZone({ address, port }: Visitor): Visitor {
+function withoutZone({ address, port }: SocketAddress): SocketAddress {
   return { address: address.replace(/%.*/, ''), port }
 }
 

@@ -3,7 +3,7 @@ import { type Listener, type ListenOptions, listenOnAll, type OnVisitor } from '
 import { invalidOption } from './options.js'
 import { listenTcp } from './tcp.js'
 import { type FlowSettings, listenUdp } from './udp.js'
-import { listenUnix, parseUnixPath } from './unix.js'
+import { listenUnix, parseOwnUnixPath } from './unix.js'
 
 /** Where visitors come in. */
 export type PublicAddress =
@@ -15,7 +15,7 @@ const WANTED = "a port, 'host:port', 'tcp:host:port', 'udp:host:port' or 'unix:/
 /** Understands what `forward` listens on. A port alone, and one of `localhost`, is one of 127.0.0.1. */
 export function parseListen(value: string | number): PublicAddress {
   if (!Number.isInteger(value) && typeof value !== 'string') throw invalidOption('listen', WANTED, value)
-  const path = parseUnixPath('listen', String(value))
+  const path = parseOwnUnixPath('listen', String(value))
   if (path !== undefined) return { protocol: 'unix', path }
   const { scheme = 'tcp', host, port, user } = parseAddress('listen', WANTED, value)
   if (user !== undefined || port === undefined || (scheme !== 'tcp' && scheme !== 'udp')) {

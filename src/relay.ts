@@ -1,6 +1,6 @@
 import type { Duplex, Readable, Transform, Writable } from 'node:stream'
 import { TunnelError } from './errors.js'
-import { keepReading, reset, whenClosed } from './stream.js'
+import { keepReading, mayHideReset, reset, whenClosed } from './stream.js'
 
 /** How long a relay lives on in silence once one side has finished sending, in milliseconds. */
 const HALF_CLOSE_TIMEOUT = 300_000
@@ -74,7 +74,8 @@ export function relay(first: Duplex, second: Duplex, options: RelayOptions = {})
        */
       function sourceOnEnd() {
         silence ??= setTimeout(silenceOnTimeout, halfCloseTimeout).unref()
-        if (source.writable && source.writableLength === 0) source.write(NOTHING, sourceOnWritten)
+        const isIdle = source.writable && source.writableLength === 0
+        if (isIdle && mayHideReset(source)) source.write(NOTHING, sourceOnWritten)
         else sourceOnWritten()
       }
 

@@ -1,16 +1,9 @@
 import { isAnyAddress, isLoopback } from './address.js'
 import type { WaitOptions } from './deadline.js'
 import { TunnelError } from './errors.js'
-import {
-  checkFolder,
-  checkHost,
-  checkInteger,
-  checkPort,
-  checkSecret,
-  checkTimeout,
-  invalidOption,
-} from './options.js'
+import { checkHost, checkInteger, checkPort, checkSecret, checkTimeout, invalidOption } from './options.js'
 import { parsePorts } from './ports.js'
+import { checkSocketFolder } from './socket-folder.js'
 
 /** Options of `createServer`. */
 export interface ServerOptions extends WaitOptions {
@@ -38,6 +31,7 @@ export interface ServerOptions extends WaitOptions {
   heartbeatTimeout?: number
   /** Milliseconds of silence after which a flow of a UDP tunnel ends, where the client does not say. Default 60,000. */
   flowTimeout?: number
+  /** How much the server takes on. */
   limits?: ServerLimits
   /** Lets the process end while the server is open. Default false. */
   unref?: boolean
@@ -68,13 +62,15 @@ export function readServerOptions(options: ServerOptions) {
   const { heartbeatInterval = 5_000, heartbeatTimeout = 15_000, flowTimeout = 60_000 } = options
   const { newcomers = 4_096, tunnels = 256, waiting = 2_048, flows = 1_024 } = options.limits ?? {}
 
-  const hosts: string[] = Array.isArray(host) ? [...new Set(host)] : [host as string]
+  // Brackets are for a port behind them.
+  const bare = (one: unknown) => (typeof one === 'string' ? one.replace(/^\[(.*)\]$/, '$1') : one) as string
+  const hosts = [...new Set([host].flat().map(bare))]
   if (hosts.length === 0) throw invalidOption('host', 'an address or a list of them', '[]')
   for (const one of hosts) checkHost('host', one)
   checkPort('port', port)
   if (publicHost !== undefined) checkHost('publicHost', publicHost)
   checkSecret('secret', secret)
-  if (sockets !== undefined) checkFolder('sockets', sockets)
+  if (sockets !== undefined) checkSocketFolder(sockets)
   for (const [name, value] of Object.entries({
     handshakeTimeout,
     exchangeTimeout,

@@ -2,13 +2,14 @@ import { randomUUID } from 'node:crypto'
 import type { Duplex } from 'node:stream'
 import { type Connection, joinConnection, type Rejection } from './connection.js'
 import { TunnelError } from './errors.js'
-import type { Listener, Visitor } from './listener.js'
+import type { Listener, SocketAddress, Visitor } from './listener.js'
+import type { Protocol } from './protocol.js'
 import { reset } from './stream.js'
 
 /** A tunnel as its server shows it. */
 export interface TunnelInfo {
   /** What its visitors speak. */
-  readonly protocol: 'tcp' | 'udp' | 'unix'
+  readonly protocol: Protocol
   /** Address that the server listens on for visitors, the first where there are several; empty for a unix socket. */
   readonly host: string
   /** 0 for a unix socket. */
@@ -25,7 +26,7 @@ export interface TunnelInfo {
 export type Exchanges = Map<string, (dataStream: Duplex) => void>
 
 export interface ServerTunnelOptions {
-  protocol: 'tcp' | 'udp' | 'unix'
+  protocol: Protocol
   path: string | undefined
   client: Visitor
   exchanges: Exchanges
@@ -33,8 +34,8 @@ export interface ServerTunnelOptions {
   exchangeTimeout: number
   /** Visitors that may wait at once. */
   maxWaiting: number
-  /** A visitor waits under this id. It came to the local address. */
-  onExchange(id: string, visitor: Visitor, local: Visitor): void
+  /** A visitor waits under this id. */
+  onExchange(id: string, visitor: Visitor, cameTo: SocketAddress): void
   onConnection(connection: Connection, ...streams: Duplex[]): void
   onReject(rejection: Rejection): void
 }
@@ -53,7 +54,7 @@ interface Waiting {
  * outlive it.
  */
 export class ServerTunnel implements TunnelInfo {
-  readonly protocol: 'tcp' | 'udp' | 'unix'
+  readonly protocol: Protocol
   readonly host: string
   readonly port: number
   readonly path: string | undefined
@@ -78,7 +79,7 @@ export class ServerTunnel implements TunnelInfo {
   }
 
   /** A visitor has come: it waits while the client is told of it. */
-  park(stream: Duplex, visitor: Visitor, local: Visitor): void {
+  park(stream: Duplex, visitor: Visitor, cameTo: SocketAddress): void {
     const id = randomUUID()
     const { maxWaiting, exchangeTimeout, exchanges, onExchange, onReject } = this.#options
     if (this.#waiting.size >= maxWaiting) {
@@ -102,7 +103,7 @@ export class ServerTunnel implements TunnelInfo {
     exchanges.set(id, (dataStream) => this.#join(id, dataStream))
     // Only who reads notices a reset. This reads a chunk at the most, and the stream keeps it for the relay.
     stream.read(0)
-    onExchange(id, visitor, local)
+    onExchange(id, visitor, cameTo)
   }
 
   /** Resets a visitor that waits. */

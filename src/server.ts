@@ -41,9 +41,11 @@ export interface Refusal {
 export interface Server extends EventEmitter<ServerEvents>, AsyncDisposable {
   /** Address that it listens on, the first where there are several. */
   readonly host: string
+  /** Port for clients. */
   readonly port: number
   /** Where clients connect, without the secret: `pipe://127.0.0.1:8910`. */
   readonly address: string
+  /** What clients must hold. */
   readonly secret: string | undefined
   /** How many visitors are inside now. */
   readonly connections: number
@@ -173,13 +175,11 @@ class TunnelServer extends Emitter<ServerEvents> implements Server {
     const session = new Session(channel, client, {
       ...this.#settings,
       exchanges: this.#exchanges,
+      tally: this.#connections,
       onTunnel: (tunnel) => this.#addTunnel(tunnel),
       onReject: (rejection, tunnel) => {
         this.#connections.rejections++
         this.tell('reject', rejection, tunnel)
-      },
-      countDrops: (count) => {
-        this.#connections.drops += count
       },
       onDrop: (drop, tunnel) => this.tell('drop', drop, tunnel),
       onConnection: (connection, tunnel, ...streams) => {

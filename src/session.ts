@@ -3,8 +3,7 @@ import type { ServerChannel } from './channel.js'
 import type { Connection, Rejection } from './connection.js'
 import { type Drop, gatherDrops } from './drops.js'
 import { errorFromPeer, TunnelError, toTunnelError } from './errors.js'
-import type { OnDrop } from './flow.js'
-import type { Visitor } from './listener.js'
+import type { Listener, Visitor } from './listener.js'
 import { openPort, type PortRange } from './ports.js'
 import { errorFields, type FromClient, type fromClient, type Message, violation } from './protocol.js'
 import { listenAt, type PublicAddress } from './public-address.js'
@@ -28,11 +27,11 @@ export interface SessionOptions {
   heartbeatTimeout: number
   maxTunnels: number
   maxWaiting: number
+  /** Where the server counts. */
+  tally: { drops: number }
   onTunnel(tunnel: TunnelInfo): void
   onConnection(connection: Connection, tunnel: TunnelInfo, ...streams: Duplex[]): void
   onReject(rejection: Rejection, tunnel: TunnelInfo): void
-  /** Datagrams were dropped: for each time, and gathered. */
-  countDrops(count: number): void
   onDrop(drop: Drop, tunnel: TunnelInfo): void
 }
 
@@ -120,26 +119,35 @@ export class Session {
         `the client has as many tunnels as it may (${maxTunnels}): close one, or raise limits.tunnels`,
       )
     }
-    const settings = {
-      unref,
-      ...this.#flowSettings(message),
-      onDrop: this.#gatherDrops(number, () => tunnel),
-    }
+    let tunnel: ServerTunnel | undefined
+    const onDrop = gatherDrops(this.#options.tally, (drop) => {
+      this.#channel.send({ type: 'dropped', tunnel: number, ...drop })
+      if (tunnel) this.#options.onDrop(drop, tunnel)
+    })
+    const settings = { unref, ...this.#flowSettings(message), onDrop }
     // No visitor is handed over before the event loop turns, and by then the tunnel is there.
     const listenOn = (address: PublicAddress) =>
-      listenAt(address, settings, (stream, visitor, local) => tunnel.park(stream, visitor, local))
+      listenAt(address, settings, (stream, visitor, cameTo) => tunnel?.park(stream, visitor, cameTo))
     const path = protocol === 'unix' ? allowedPath(sockets, message.path) : undefined
-    const listener =
-      protocol === 'unix'
-        ? await listenOn({ protocol, path: path as string })
-        : await openPort(ports, asked, (port) => listenOn({ protocol, hosts, port }))
+    const listener = await (protocol === 'unix'
+      ? listenOn({ protocol, path: path ?? '' })
+      : openPort(ports, asked, (port) => listenOn({ protocol, hosts, port })))
+    tunnel = this.#tunnelAt(listener, message, path)
+    return tunnel
+  }
+
+  #tunnelAt(
+    listener: Listener,
+    { tunnel: number, protocol }: Forward,
+    path: string | undefined,
+  ): ServerTunnel {
     const tunnel: ServerTunnel = new ServerTunnel(listener, {
       ...this.#options,
       protocol,
       path,
       client: this.#client,
-      onExchange: (id, { address, port }, local) => {
-        const where = { address, port, localAddress: local.address, localPort: local.port }
+      onExchange: (id, { address, port }, cameTo) => {
+        const where = { address, port, localAddress: cameTo.address, localPort: cameTo.port }
         this.#channel.send({ type: 'exchange', tunnel: number, id, ...where })
       },
       onConnection: (connection, ...streams) => this.#options.onConnection(connection, tunnel, ...streams),
@@ -158,18 +166,6 @@ export class Session {
       )
     }
     return { flowTimeout: flowTimeout ?? this.#options.flowTimeout, maxFlows: maxFlows ?? most }
-  }
-
-  /** Tells server and client of the datagrams that were dropped. */
-  #gatherDrops(number: number, tunnel: () => TunnelInfo): OnDrop {
-    const gather = gatherDrops((drop) => {
-      this.#channel.send({ type: 'dropped', tunnel: number, ...drop })
-      this.#options.onDrop(drop, tunnel())
-    })
-    return (count, reason) => {
-      this.#options.countDrops(count)
-      gather(count, reason)
-    }
   }
 
   #close(number: number): void {

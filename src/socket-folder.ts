@@ -1,7 +1,8 @@
-import { realpathSync } from 'node:fs'
-import { dirname, join, relative, resolve, sep } from 'node:path'
-import { TunnelError, toTunnelError } from './errors.js'
-import { parseUnixPath } from './unix.js'
+import { realpathSync, statSync } from 'node:fs'
+import { dirname, relative, resolve, sep } from 'node:path'
+import { TunnelError } from './errors.js'
+import { invalidOption } from './options.js'
+import { unixListenError, whyNotHere } from './unix.js'
 
 /**
  * The file for a unix socket that a client asked for: inside of the folder, also where links lead elsewhere. A relative
@@ -15,12 +16,31 @@ export function allowedPath(folder: string | undefined, asked: string | undefine
     )
   }
   const path = resolve(folder, asked ?? '')
-  parseUnixPath('listen', `unix:${path}`)
+  const example = "ask for one in its folder for them, such as 'unix:x.sock'"
+  const refused = new TunnelError(
+    'path-not-allowed',
+    `unix:${asked} is not allowed at this server: ${example}`,
+  )
+  // By the names alone first: what is elsewhere on the server is nobody's business.
+  if (path === resolve(folder) || !isInside(resolve(folder), dirname(path))) throw refused
+  const why = whyNotHere(path)
+  if (why) throw new TunnelError('path-not-allowed', `unix:${path} ${why}`)
   try {
-    const inside = relative(realpathSync(folder), realpathSync(dirname(path)))
-    if (inside !== '..' && !inside.startsWith(`..${sep}`) && path !== resolve(folder)) return path
+    if (isInside(realpathSync(folder), realpathSync(dirname(path)))) return path
   } catch (error) {
-    throw toTunnelError(error, 'address-unavailable', `can't listen on unix:${path}`)
+    throw unixListenError(error, path)
   }
-  throw new TunnelError('path-not-allowed', `${path} is not allowed: ask for a path in ${join(folder, sep)}`)
+  throw refused
+}
+
+function isInside(folder: string, path: string): boolean {
+  const way = relative(folder, path)
+  return way !== '..' && !way.startsWith(`..${sep}`)
+}
+
+/** Throws `invalid-option` where there is no such folder. */
+export function checkSocketFolder(folder: unknown): void {
+  if (typeof folder !== 'string' || !statSync(folder, { throwIfNoEntry: false })?.isDirectory()) {
+    throw invalidOption('sockets', 'a folder that exists', folder)
+  }
 }

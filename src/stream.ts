@@ -43,6 +43,11 @@ export function reset(stream: Duplex): void {
   }
 }
 
+/** Whether what looks like the end of this stream may be a reset. A unix socket has none, and neither has a flow. */
+export function mayHideReset(stream: Duplex): boolean {
+  return stream instanceof Socket && stream.localAddress !== undefined
+}
+
 /** Calls back when the stream is closed, also where it is already. */
 export function whenClosed(stream: Duplex, onClose: () => void): void {
   if (stream.closed) onClose()

@@ -3,12 +3,12 @@ import net from 'node:net'
 import type { Duplex } from 'node:stream'
 import { type Address, formatAddress, parseAddress } from './address.js'
 import { TunnelError } from './errors.js'
-import type { OnDrop } from './flow.js'
 import { dialServer, watch } from './hand-over.js'
 import { invalidOption, show } from './options.js'
-import { type DialOptions, dialTcp } from './tcp.js'
-import { dialUdp } from './udp.js'
-import { dialUnix, parseUnixPath } from './unix.js'
+import type { DialOptions } from './socket.js'
+import { dialTcp } from './tcp.js'
+import { dialUdp, type FlowOptions } from './udp.js'
+import { dialUnix, parseOwnUnixPath } from './unix.js'
 
 /**
  * What ends up serving: `3000`, `':3000'`, `'localhost:3000'`, `'https://localhost:3000'`, `'tcp://[::1]:5432'`,
@@ -25,12 +25,16 @@ export interface ParsedTarget {
   readonly name: string
   /** Whether it receives datagrams; else it accepts connections. */
   readonly isUdp: boolean
+  /** Whether it may understand a PROXY header. */
+  readonly takesHeader: boolean
   /** A connection to it, or a flow. Rejects with the system's error, or the signal's reason. */
-  dial(options: DialOptions & { onDrop: OnDrop }): Promise<Duplex>
+  dial(options: DialOptions & FlowOptions): Promise<Duplex>
 }
 
 const WANTED =
   "a port or an address such as 3000, 'localhost:3000', 'https://localhost:3000', 'tcp://[::1]:5432', 'udp://localhost:53' or 'unix:/run/app.sock', a server or a request handler"
+
+const stream = { isUdp: false, takesHeader: true } as const
 
 /** Schemes that a target may have, and the port that each means where none is given. */
 const defaultPorts = new Map<string, number | undefined>([
@@ -46,16 +50,16 @@ export function parseTarget(target: Target): ParsedTarget {
   if (typeof target === 'function') return handlerTarget(target)
   if (!Number.isInteger(target) && typeof target !== 'string') throw invalidOption('target', WANTED, target)
 
-  const path = parseUnixPath('target', String(target))
+  const path = parseOwnUnixPath('target', String(target))
   if (path !== undefined) {
     const name = `unix:${path}`
-    return { scheme: 'http', name, isUdp: false, dial: (options) => dialUnix(path, options) }
+    return { scheme: 'http', name, ...stream, dial: (options) => dialUnix(path, options) }
   }
   const { scheme, where } = parseAddressTarget(target)
   const name = formatAddress(where)
   return scheme === 'udp'
-    ? { scheme, name, isUdp: true, dial: (options) => dialUdp(where, options) }
-    : { scheme, name, isUdp: false, dial: (options) => dialTcp(where, options) }
+    ? { scheme, name, isUdp: true, takesHeader: false, dial: (options) => dialUdp(where, options) }
+    : { scheme, name, ...stream, dial: (options) => dialTcp(where, options) }
 }
 
 function parseAddressTarget(target: string | number): { scheme: string; where: Address } {
@@ -79,6 +83,7 @@ function serverTarget(server: net.Server): ParsedTarget {
     scheme: speaksHttp ? (isSecure ? 'https' : 'http') : 'tcp',
     name: `${isSecure ? (speaksHttp ? 'https' : 'tls') : speaksHttp ? 'http' : 'net'}.Server`,
     isUdp: false,
+    takesHeader: !speaksHttp,
     dial: (options) => dialServer(server, options),
   }
 }
@@ -89,6 +94,7 @@ function handlerTarget(handler: RequestListener): ParsedTarget {
     scheme: 'http',
     name: 'a request handler',
     isUdp: false,
+    takesHeader: false,
     async dial(options) {
       const { createServer } = await import('node:http')
       server ??= createServer(handler)

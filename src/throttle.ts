@@ -72,6 +72,14 @@ export class Throttle {
     return stage
   }
 
+  /** Whether so many bytes may pass now, for what is rather dropped than kept. What is too much is paid back later. */
+  allows(bytes: number): boolean {
+    this.#fill()
+    if (this.#tokens < 0) return false
+    this.#tokens -= bytes
+    return true
+  }
+
   #wait(waiting: Waiting): void {
     this.#waiting.push(waiting)
     if (!this.#isBusy) this.#serve()
@@ -80,10 +88,7 @@ export class Throttle {
   /** Lets through who can be paid for, in turn, and comes back for the next when it can. */
   #serve(): void {
     this.#isBusy = true
-    const now = performance.now()
-    const seconds = (now - (this.#filled ?? now)) / 1_000
-    this.#tokens = Math.min(this.#rate, this.#tokens + seconds * this.#rate)
-    this.#filled = now
+    this.#fill()
     for (let next = this.#waiting[0]; next; next = this.#waiting[0]) {
       if (!next.stage.destroyed && next.bytes > this.#tokens) {
         const delay = ((next.bytes - this.#tokens) / this.#rate) * 1_000
@@ -97,5 +102,12 @@ export class Throttle {
       next.onTurn()
     }
     this.#isBusy = false
+  }
+
+  #fill(): void {
+    const now = performance.now()
+    const seconds = (now - (this.#filled ?? now)) / 1_000
+    this.#tokens = Math.min(this.#rate, this.#tokens + seconds * this.#rate)
+    this.#filled = now
   }
 }

@@ -1,7 +1,7 @@
 import dgram from 'node:dgram'
 import { lookup } from 'node:dns'
 import { isIP } from 'node:net'
-import { TunnelError } from './errors.js'
+import { isSystemError } from './errors.js'
 
 /**
  * Bytes that the kernel is asked to hold for a socket while this process does something else: some 60 of the
@@ -37,11 +37,11 @@ export function growBuffers(socket: dgram.Socket): void {
   }
 }
 
-/** Sends on a socket that may have been closed, which throws. */
-export function attempt(done: (error: Error) => void, send: () => void): void {
+/** Sends on a socket that may have been closed with its tunnel: then nobody waits for the datagram any more. */
+export function attempt(done: (error: Error | null) => void, send: () => void): void {
   try {
     send()
-  } catch {
-    done(new TunnelError('closed', 'the tunnel was closed'))
+  } catch (error) {
+    done(isSystemError(error, 'ERR_SOCKET_DGRAM_NOT_RUNNING') ? null : (error as Error))
   }
 }

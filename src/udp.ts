@@ -1,17 +1,20 @@
 import type dgram from 'node:dgram'
 import { isIPv6 } from 'node:net'
-import { pEvent } from 'p-event'
 import { type Address, formatAddress } from './address.js'
 import { waitForEvent, whenAborted } from './deadline.js'
 import { isSystemError, TunnelError } from './errors.js'
 import { Flow, type OnDrop } from './flow.js'
-import { type Listener, type ListenOptions, listening, type OnVisitor, visitorAt } from './listener.js'
+import { type Listener, type ListenOptions, listening, type OnVisitor } from './listener.js'
 import { lookUp } from './lookup.js'
-import type { DialOptions } from './tcp.js'
+import { type DialOptions, socketAddress } from './socket.js'
+import { whenClosed } from './stream.js'
+import type { Throttle } from './throttle.js'
 import { attempt, growBuffers, openSocket } from './udp-socket.js'
 
 /** Bytes that are kept for another address of the target, while the first has not answered. */
 const MAX_UNANSWERED = 65_536
+/** What keeping a datagram takes beside its bytes. */
+const BUFFER_COST = 64
 
 export interface FlowSettings {
   /** Milliseconds of silence in both directions after which a flow ends. */
@@ -33,20 +36,25 @@ export async function listenUdp(
   const ready = listening(socket, formatAddress({ host, port }), aborted)
   // An IP address is bound at once.
   socket.bind({ address: host, port })
-  await ready
+  await ready.catch((error) => {
+    socket.close()
+    throw error
+  })
   growBuffers(socket)
-  const local = { address: host, port: socket.address().port }
+  const cameTo = { address: host, port: socket.address().port }
   const flows = new Flows(socket, settings)
 
   socket.on('message', (datagram, from) => {
+    // Nobody can be answered at port 0, which only a forged datagram has.
+    if (from.port === 0) return
     const known = flows.get(from)
     const flow = known ?? flows.open(from)
-    if (!known) onVisitor(flow, visitorAt(from.address, from.port), local)
-    flow.receive(datagram)
+    if (flow && !known) onVisitor(flow, socketAddress(from.address, from.port), cameTo)
+    flow?.receive(datagram)
   })
   return {
     host,
-    port: local.port,
+    port: cameTo.port,
     async close() {
       socket.close()
       // What has come still goes in.
@@ -72,9 +80,13 @@ class Flows {
     return this.#taking.get(keyOf(from))
   }
 
-  open(from: dgram.RemoteInfo): Flow {
+  /** A new flow, where there is room for one. */
+  open(from: dgram.RemoteInfo): Flow | undefined {
     const { flowTimeout, maxFlows, onDrop } = this.#settings
-    if (this.#taking.size >= maxFlows) this.#makeRoom()
+    if (this.#taking.size >= maxFlows && !this.#makeRoom()) {
+      onDrop(1, `${maxFlows} visitors are being joined already`)
+      return undefined
+    }
     const key = keyOf(from)
     const flow: Flow = new Flow({
       flowTimeout,
@@ -101,19 +113,34 @@ class Flows {
 
   async finish(): Promise<void> {
     for (const flow of this.#open) flow.finish()
-    await Promise.all([...this.#open].map((flow) => pEvent(flow, 'close', { rejectionEvents: [] })))
+    await Promise.all(
+      [...this.#open].map((flow) => new Promise<void>((resolve) => whenClosed(flow, resolve))),
+    )
   }
 
-  #makeRoom(): void {
+  /** Ends the flow that was silent the longest. One that waits keeps its place: in a flood, nobody would ever get in. */
+  #makeRoom(): boolean {
     const { maxFlows } = this.#settings
-    const [silent] = this.#taking.values()
-    const why = `this visitor was silent the longest when more than ${maxFlows} came`
-    silent?.destroy(new TunnelError('limit-reached', why))
+    for (const flow of this.#taking.values()) {
+      // Nobody reads from it yet.
+      if (flow.readableFlowing === null) continue
+      const why = `this visitor was silent the longest when more than ${maxFlows} came`
+      flow.destroy(new TunnelError('limit-reached', why))
+      return true
+    }
+    return false
   }
 }
 
 function keyOf({ address, port }: dgram.RemoteInfo): string {
   return `${port} ${address}`
+}
+
+/** What a flow towards a target is dialled with. */
+export interface FlowOptions {
+  onDrop: OnDrop
+  /** What its datagrams share the speed with, by direction. */
+  throttle: { in: Throttle; out: Throttle } | undefined
 }
 
 /**
@@ -123,14 +150,23 @@ function keyOf({ address, port }: dgram.RemoteInfo): string {
  */
 export async function dialUdp(
   { host, port }: Address,
-  { unref, aborted, onDrop }: DialOptions & { onDrop: OnDrop },
+  { unref, aborted, onDrop, throttle }: DialOptions & FlowOptions,
 ): Promise<Flow> {
   const sockets = await openSockets(host, port, unref, aborted)
+  const nobody = `nobody listens at ${formatAddress({ host, port })}`
   let current = 0
-  /** What was sent before anything came back; undefined from then on. */
-  let unanswered: Buffer[] | undefined = []
+  /** What was sent before anything came back, where there is another address to send it to; undefined from then on. */
+  let unanswered: Buffer[] | undefined = sockets.length > 1 ? [] : undefined
+  let kept = 0
 
-  const flow = new Flow({ onDrop, send: flowSend })
+  const flow = new Flow({
+    onDrop,
+    send: flowSend,
+    ...(throttle && {
+      mayReceive: (bytes) => throttle.out.allows(bytes),
+      maySend: (bytes) => throttle.in.allows(bytes),
+    }),
+  })
   flow
     .on('error', () => {})
     .once('close', () => {
@@ -142,31 +178,38 @@ export async function dialUdp(
       unanswered = undefined
       flow.receive(datagram)
     })
-    socket.on('error', () => {
-      if (index === current) socketOnRefused()
-    })
+    socket.on('error', () => socketOnRefused(index))
   }
   return flow
 
   function flowSend(datagram: Buffer, done: (error: Error | null) => void) {
-    const size = unanswered?.reduce((sum, one) => sum + one.length, datagram.length) ?? 0
-    if (size <= MAX_UNANSWERED) unanswered?.push(datagram)
-    const socket = sockets[current]
-    attempt(done, () => {
-      socket?.send(datagram, (error) => {
-        if (isSystemError(error, 'ECONNREFUSED')) socketOnRefused()
-        else if (error) return done(error)
-        done(null)
-      })
+    // Small ones are not free.
+    kept += datagram.length + BUFFER_COST
+    if (kept <= MAX_UNANSWERED) unanswered?.push(datagram)
+    const index = current
+    const send = (then: (error: Error | null) => void) =>
+      attempt(then, () => sockets[index]?.send(datagram, then))
+    send((error) => {
+      if (!isSystemError(error, 'ECONNREFUSED')) return done(error)
+      // That was the answer to one before. This one has not left: another address may have it by now.
+      const isKept = unanswered !== undefined
+      socketOnRefused(index)
+      if (isKept) done(null)
+      else send(done)
     })
   }
 
   /** Nobody receives there: tries the next address, or counts what was lost. */
-  function socketOnRefused() {
+  function socketOnRefused(index: number) {
+    // The last word of an address that was given up already.
+    if (index !== current) return
+    // Who has answered once is who the flow leads to.
+    if (!unanswered) return onDrop(1, nobody)
     current = (current + 1) % sockets.length
-    const again = unanswered ?? []
-    unanswered &&= []
-    if (current === 0) onDrop(Math.max(again.length, 1), `nobody listens at ${formatAddress({ host, port })}`)
+    const again = unanswered
+    unanswered = []
+    kept = 0
+    if (current === 0) onDrop(Math.max(again.length, 1), nobody)
     else for (const datagram of again) flowSend(datagram, () => {})
   }
 }
@@ -196,10 +239,10 @@ async function openSockets(
       sockets.push(socket)
     } catch (error) {
       socket.close()
-      failure = aborted.aborted ? aborted.reason : error
+      failure = error
     }
   }
   if (sockets.length > 0 && !aborted.aborted) return sockets
   for (const socket of sockets) socket.close()
-  throw failure
+  throw aborted.aborted ? aborted.reason : failure
 }

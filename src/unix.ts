@@ -1,31 +1,56 @@
-import { type BigIntStats, chmodSync, lstatSync, unlinkSync } from 'node:fs'
+import { randomBytes } from 'node:crypto'
+import { type BigIntStats, chmodSync, linkSync, lstatSync, unlinkSync } from 'node:fs'
 import net from 'node:net'
-import { isSystemError, TunnelError } from './errors.js'
-import { type Listener, type ListenOptions, listening, type OnVisitor, type Visitor } from './listener.js'
-import { BACKLOG, connected, type DialOptions, socketOnError, socketOptions } from './tcp.js'
+import { dirname, join, resolve } from 'node:path'
+import { isSystemError, printable, TunnelError, toTunnelError } from './errors.js'
+import { type Listener, type ListenOptions, listening, type OnVisitor } from './listener.js'
+import { invalidOption } from './options.js'
+import { BACKLOG, closeServer, connected, createListener, type DialOptions } from './socket.js'
 
 /** Longest path of a unix socket, in bytes: `sun_path` less its final zero (unix(7) on Linux and macOS). */
 const MAX_PATH = process.platform === 'darwin' ? 103 : 107
 
+/** The same of any system. */
+const LONGEST_PATH = 108
+
 /** How long whoever has a socket file may take to answer whether it is alive, in milliseconds. */
 const PROBE_TIMEOUT = 2_000
 
-/** A unix socket's visitors have no address. */
-const NOBODY: Visitor = { address: 'unix', port: 0 }
+/** A unix socket and its visitors have no address. */
+const NOWHERE = { address: 'unix', port: 0 }
 
-/** The path in `unix:/path`, or undefined where the text is none. */
+/** The path in `unix:/path`, or undefined where the text is none. Throws `invalid-option`. */
 export function parseUnixPath(name: string, text: string): string | undefined {
+  if (/^\.{0,2}\//.test(text))
+    throw invalidOption(name, `written 'unix:${text}' where it is a unix socket`, text)
   const path = /^unix:(?:\/\/(?=\/))?(.*)$/is.exec(text)?.[1]
   if (path === undefined) return undefined
   const fail = (why: string) => {
     throw new TunnelError('invalid-option', `${name} ${JSON.stringify(text)} ${why}`)
   }
-  if (process.platform === 'win32') fail('is a unix socket, which Windows does not have: use a port')
   if (/^\/*$/.test(path)) fail("has no path: write 'unix:/run/app.sock'")
-  if (/\p{Cc}/u.test(path)) fail('has a control character in its path')
+  if (path.startsWith('//')) fail(`would be a host with a path: write 'unix:${path.slice(1)}'`)
+  if (printable(path) !== path) fail('has a control character in its path')
   const length = Buffer.byteLength(path)
-  if (length > MAX_PATH) fail(`has a path of ${length} bytes, where the system allows ${MAX_PATH}`)
+  if (length > LONGEST_PATH)
+    fail(`has a path of ${length} bytes, where no system allows more than ${LONGEST_PATH}`)
   return path
+}
+
+/** The same for a unix socket of this machine, as an absolute path. */
+export function parseOwnUnixPath(name: string, text: string): string | undefined {
+  const path = parseUnixPath(name, text)
+  if (path === undefined) return undefined
+  const why = whyNotHere(resolve(path))
+  if (why) throw new TunnelError('invalid-option', `${name} ${JSON.stringify(text)} ${why}`)
+  return resolve(path)
+}
+
+/** Why this system can't have a unix socket there, if so. */
+export function whyNotHere(path: string): string | undefined {
+  if (process.platform === 'win32') return 'is a unix socket, which Windows does not have: use a port'
+  const length = Buffer.byteLength(path)
+  return length > MAX_PATH ? `has a path of ${length} bytes, where the system allows ${MAX_PATH}` : undefined
 }
 
 export interface ListenUnixOptions extends ListenOptions {
@@ -37,31 +62,35 @@ export interface ListenUnixOptions extends ListenOptions {
 /**
  * Listens on a unix socket, and removes its file when closed. The file of one that nobody listens on any more is
  * replaced. Rejects with `path-taken`, `address-unavailable`, or the signal's reason.
+ *
+ * The file is made under another name and has its permissions before it gets its own, which it can't take from another
+ * process. The name it is made under is what Node removes at the end: a file that has replaced ours meanwhile stays.
  */
 export async function listenUnix(
   { path, mode, unref, aborted }: ListenUnixOptions,
   onVisitor: OnVisitor<net.Socket>,
 ): Promise<Listener> {
-  await removeStale(path)
-  const server = net.createServer({ ...socketOptions, pauseOnConnect: true }, (socket) => {
-    socket.on('error', socketOnError)
-    if (unref) socket.unref()
-    onVisitor(socket, NOBODY, NOBODY)
-  })
-  server.listen({ path, backlog: BACKLOG })
-  // Node has bound it by now, and nobody has been accepted.
-  if (mode !== undefined && server.listening) chmodSync(path, mode)
-  if (unref) server.unref()
+  const server = createListener(unref, (socket) => onVisitor(socket, NOWHERE, NOWHERE))
+  const made = join(dirname(path), `.${randomBytes(3).toString('hex')}`)
   try {
+    await removeStale(path)
+    server.listen({ path: made, backlog: BACKLOG })
     await listening(server, `unix:${path}`, aborted)
+    if (mode !== undefined) chmodSync(made, mode)
+    linkSync(made, path)
+    unlinkSync(made)
   } catch (error) {
-    throw isSystemError((error as Error).cause, 'EADDRINUSE') ? pathTaken(path, 'is taken', error) : error
+    server.close()
+    throw unixListenError(error, path)
   }
+  const own = look(path)?.ino
   return {
     host: '',
     port: 0,
-    // Node removes the file.
-    close: () => new Promise((resolve) => server.close(() => resolve())),
+    async close() {
+      if (look(path)?.ino === own) unlinkSync(path)
+      await closeServer(server)
+    },
   }
 }
 
@@ -81,7 +110,8 @@ async function removeStale(path: string): Promise<void> {
   } catch (error) {
     // Only a file that refuses everybody is of no use; one that may not be entered, or is slow, may be.
     if (!isSystemError(error, 'ECONNREFUSED')) throw pathTaken(path, 'may be in use', error)
-    // Another process may have found the same, and listens there by now. A file system may give the new file the old number.
+    // Another process may have found the same, and listens there by now. A file system may give the new file the old
+    // number.
     const now = look(path)
     if (now?.ino === found.ino && now.ctimeNs === found.ctimeNs) unlinkSync(path)
     return
@@ -95,4 +125,17 @@ function look(path: string): BigIntStats | undefined {
 
 function pathTaken(path: string, how: string, cause?: unknown): TunnelError {
   return new TunnelError('path-taken', `${path} ${how}: choose another path, or remove it`, { cause })
+}
+
+/** Why it can't listen there, for people. */
+export function unixListenError(error: unknown, path: string): TunnelError {
+  if (isSystemError(error, 'EEXIST')) return pathTaken(path, 'is taken by another program or tunnel', error)
+  const failure = `can't listen on unix:${path}`
+  const system = error instanceof TunnelError ? error.cause : error
+  // Node says EACCES also where there is no folder at all.
+  if (['ENOENT', 'EACCES', 'ENOTDIR'].some((code) => isSystemError(system, code))) {
+    const why = `its folder ${dirname(path)} does not exist, or may not be written to`
+    return new TunnelError('address-unavailable', `${failure}: ${why}`, { cause: system })
+  }
+  return toTunnelError(error, 'address-unavailable', failure)
 }

@@ -176,7 +176,14 @@ describe('pipe expose --json', () => {
 
     const about = { target: target.address, url }
     expect(objects(stdout)).toEqual([
-      { event: 'ready', ...about, host: '127.0.0.1', port: Number(new URL(url).port), protocol: 'tcp' },
+      {
+        event: 'ready',
+        ...about,
+        host: '127.0.0.1',
+        port: Number(new URL(url).port),
+        path: null,
+        protocol: 'tcp',
+      },
       {
         event: 'connection',
         ...about,

@@ -247,14 +247,41 @@ describe('forward', () => {
   test.each<[ForwardOptions, RegExp]>([
     [{ timeout: 0 }, /^timeout must be .*, not 0$/],
     [{ signal: {} as AbortSignal }, /^signal must be an AbortSignal/],
-    [{ mode: 0o600 }, /^mode must be left out where no unix socket is listened on, not 384$/],
+    [{ mode: 0o600 }, /^mode must be left out where no unix socket is listened on$/],
+    [{ mode: 660 }, /^mode must be permissions from 0 to 0o777, such as 0o660, not 660$/],
     [{ flowTimeout: 0 }, /^flowTimeout must be /],
+    [{ flowTimeout: 100 }, /^flowTimeout must be left out where the target is not udp, not 100$/],
+    [{ maxFlows: 3 }, /^maxFlows must be left out where the target is not udp, not 3$/],
     [{ maxFlows: 0 }, /^maxFlows must be /],
     [{ waitForTarget: 0 }, /^waitForTarget must be /],
   ])('refuses the options %j', async (options, sentence) => {
     const opening = forward(0, 3000, options)
     await expect(opening).rejects.toMatchObject({ code: 'invalid-option' })
     await expect(opening).rejects.toThrow(sentence)
+  })
+
+  test.each([
+    ['127.0.0.1:4000', 'localhost:4000'],
+    [4000, 4000],
+    ['0.0.0.0:4000', '127.0.0.1:4000'],
+    ['[::]:4000', 'tcp://localhost:4000'],
+    ['udp:4000', 'udp:localhost:4000'],
+    ['unix:/tmp/x.sock', 'unix:/tmp/./x.sock'],
+  ])('refuses to lead from %j back to itself', async (listen, target) => {
+    await expect(forward(listen, target)).rejects.toMatchObject({
+      code: 'invalid-option',
+      message: expect.stringMatching(/^target must be another address than the one that is listened on/),
+    })
+  })
+
+  test('leaves no socket behind where a port is taken', async () => {
+    const sockets = () => process.getActiveResourcesInfo().filter((type) => /UDP/i.test(type)).length
+    await using target = await udpEchoTarget()
+    const before = sockets()
+    for (let i = 0; i < 50; i++) {
+      await expect(forward(target.url, 'udp:53')).rejects.toMatchObject({ code: 'port-taken' })
+    }
+    await vi.waitFor(() => expect(sockets()).toBe(before))
   })
 
   test('refuses a target that is none', async () => {

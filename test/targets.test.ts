@@ -6,7 +6,7 @@ import net from 'node:net'
 import tls from 'node:tls'
 import getPort from 'get-port'
 import { pEvent } from 'p-event'
-import { openTunnel, type Rejection, type Tunnel } from 'pipe-tunnel'
+import { openTunnel, type Rejection, type Target, type Tunnel } from 'pipe-tunnel'
 import { describe, expect, test, vi } from 'vitest'
 import { WebSocket, WebSocketServer } from 'ws'
 import {
@@ -446,3 +446,30 @@ async function withoutUncaught(work: () => Promise<void>): Promise<unknown[]> {
   }
   return uncaught
 }
+
+test.each([
+  ['a handler', () => (_request: unknown, response: { end(): void }) => response.end()],
+  ['an http.Server', () => http.createServer()],
+  ['udp', () => 'udp:53'],
+] as [string, () => Target][])(
+  '%s gets no PROXY header, which it would not understand',
+  async (_, target) => {
+    await expect(openTunnel(target(), { proxyProtocol: 1 })).rejects.toMatchObject({
+      code: 'invalid-option',
+      message: expect.stringMatching(
+        /^proxyProtocol must be left out for a udp target, and for an HTTP server/,
+      ),
+    })
+  },
+)
+
+test.each([
+  ['/tmp/app.sock', "target must be written 'unix:/tmp/app.sock' where it is a unix socket"],
+  ['./app.sock', "target must be written 'unix:./app.sock' where it is a unix socket"],
+  ['localhost:3000/path', 'target must be an address without a path, not "localhost:3000/path"'],
+  ['unix://app.sock', 'target "unix://app.sock" would be a host with a path: write \'unix:/app.sock\''],
+])('the target %j is told what is wrong with it', async (target, sentence) => {
+  const opening = openTunnel(target)
+  await expect(opening).rejects.toMatchObject({ code: 'invalid-option' })
+  await expect(opening).rejects.toThrow(sentence)
+})

@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os'
 import { basename, dirname, join, relative } from 'node:path'
 import { pEvent } from 'p-event'
 import {
+  type Connection,
   createServer,
   forward,
   openTunnel,
@@ -142,6 +143,35 @@ describe.skipIf(process.platform === 'win32')('a unix socket', () => {
       })
     })
 
+    test('leaves the file of another alone that has come in its place', async () => {
+      await using target = await echoTarget()
+      await using place = await folder()
+      const path = place.at('x.sock')
+      const first = await open(path, target.port)
+      await rm(path)
+      await using second = await open(path, target.port)
+
+      await first.close()
+
+      expect((await ask(second, 'still here')).toString()).toBe('still here')
+    })
+
+    test('has a visitor that closes both directions at once, as curl does, end well', async () => {
+      await using target = await echoTarget()
+      await using place = await folder()
+      await using tunnel = await open(place.at('x.sock'), target.port)
+      const connected = pEvent<'connection', Connection>(tunnel, 'connection')
+      const visitor = await visit(tunnel)
+      visitor.write('hello')
+      await once(visitor, 'data')
+      visitor.destroy()
+
+      const { closed } = await connected
+      const end = await closed
+      expect(end).toMatchObject({ bytesIn: 5, bytesOut: 5 })
+      expect(end.error).toBeUndefined()
+    })
+
     test('is given to one of several that want it at once', async () => {
       await using target = await echoTarget()
       await using place = await folder()
@@ -272,7 +302,7 @@ describe.skipIf(process.platform === 'win32')("a server's folder for unix socket
     ]) {
       const opening = openTunnel(3000, { server, listen: `unix:${listen}` })
       await expect(opening, listen).rejects.toMatchObject({ name: 'TunnelError', code: 'path-not-allowed' })
-      await expect(opening).rejects.toThrow(`ask for a path in ${place.at('allowed')}/`)
+      await expect(opening).rejects.toThrow("ask for one in its folder for them, such as 'unix:x.sock'")
     }
     for (const path of ['x.sock', 'allowed-not/x.sock', 'allowed/x.sock']) {
       expect(existsSync(place.at(path))).toBe(false)
@@ -305,15 +335,15 @@ describe.skipIf(process.platform === 'win32')("a server's folder for unix socket
     const most = process.platform === 'darwin' ? 103 : 107
     if (most < 105) return
     await expect(openTunnel(3000, { server, listen })).rejects.toMatchObject({
-      code: 'invalid-option',
+      code: 'path-not-allowed',
       message: expect.stringContaining(`where the system allows ${most}`),
     })
   })
 
-  test.each(['', 3000, null])('is not %j', async (sockets) => {
+  test.each(['', 3000, null, '/nowhere', 'package.json'])('is not %j', async (sockets) => {
     const starting = createServer({ sockets: sockets as string })
     await expect(starting).rejects.toMatchObject({ code: 'invalid-option' })
-    await expect(starting).rejects.toThrow(/^sockets must be the path of a folder, not /)
+    await expect(starting).rejects.toThrow(/^sockets must be a folder that exists, not /)
   })
 
   test('is left empty when the server closes, and when a client is gone', async () => {
@@ -345,8 +375,8 @@ describe.skipIf(process.platform === 'win32')('a tunnel with a server of its own
   test.each<[string, TunnelOptions & { target?: string }, RegExp]>([
     [
       'with a port',
-      { listen: 'unix:/tmp/x.sock', port: 0 },
-      /^port must be left out where listen is given, not 0$/,
+      { listen: 'unix:/tmp/x.sock', port: 1 },
+      /^port must be left out where listen is given, not 1$/,
     ],
     [
       'for udp',
@@ -358,7 +388,11 @@ describe.skipIf(process.platform === 'win32')('a tunnel with a server of its own
       { listen: 'tcp:localhost:3000' },
       /^listen must be a unix socket .*, not "tcp:localhost:3000"$/,
     ],
-    ['on a path alone', { listen: '/tmp/x.sock' }, /^listen must be a unix socket .*, not "\/tmp\/x\.sock"$/],
+    [
+      'on a path alone',
+      { listen: '/tmp/x.sock' },
+      /^listen must be written 'unix:\/tmp\/x\.sock' where it is a unix socket, not "\/tmp\/x\.sock"$/,
+    ],
     ['on a number', { listen: 3000 as unknown as string }, /^listen must be a unix socket .*, not 3000$/],
     ['on nothing', { listen: '' }, /^listen must be a unix socket .*, not ""$/],
     ['without a path', { listen: 'unix:' }, /^listen "unix:" has no path/],

@@ -22,6 +22,10 @@ const localOptions = [
     wholeNumber,
   ),
   new Option('--wait [seconds]', 'wait for the target to accept a connection first, 60 s or as long as this'),
+  new Option('--flow-timeout <seconds>', 'silence after which a flow of a udp target ends (default: 60)'),
+  new Option('--max-flows <number>', 'flows of a udp target at a time (default: 1024)').argParser(
+    wholeNumber,
+  ),
   new Option('--json', 'one JSON object a line on stdout').conflicts('quiet'),
   new Option('--quiet', 'print the URL and errors, nothing else'),
 ]

@@ -10,6 +10,8 @@ import { GRACE, writeLine } from './exit.js'
 
 /** What `pipe expose` tells while it runs. */
 export interface Report {
+  /** The targets are waited for, so many seconds at the most. */
+  waiting(seconds: number | string): void
   ready(tunnel: Tunnel): void
   /** All are ready. */
   open(tunnels: Tunnel[]): void
@@ -32,6 +34,9 @@ export function textReport({ quiet, many }: { quiet: boolean; many: boolean }): 
     say([time, ...(many ? [tunnel.target] : []), ...who, text].join('  '))
   }
   return {
+    waiting(seconds) {
+      say(dim(`waiting for the target, up to ${seconds} s`))
+    },
     ready(tunnel) {
       writeLine(process.stdout, tunnel.url)
       say(dim(many ? `${tunnel.url} leads to ${tunnel.target}` : `leads to ${tunnel.target}`))
@@ -48,7 +53,7 @@ export function textReport({ quiet, many }: { quiet: boolean; many: boolean }): 
       sayOf(tunnel, visitor, red(`turned away: ${error.message}`))
     },
     drop(tunnel, { count, reason }) {
-      sayOf(tunnel, undefined, red(`${count} ${count === 1 ? 'datagram' : 'datagrams'} dropped: ${reason}`))
+      sayOf(tunnel, undefined, red(`${datagrams(count)} dropped: ${reason}`))
     },
     closing(visitors) {
       if (visitors > 0) say(dim(closingLine(visitors)))
@@ -66,6 +71,7 @@ export function jsonReport(): Report {
     writeLine(process.stdout, JSON.stringify({ event, ...fields }))
   }
   return {
+    waiting() {},
     ready({ target, url, host, port, path = null, protocol }) {
       write('ready', { target, url, host, port, path, protocol })
     },
@@ -99,6 +105,11 @@ export function jsonReport(): Report {
       )
     },
   }
+}
+
+/** `1 datagram`, `2 datagrams`. */
+export function datagrams(count: number): string {
+  return `${count} datagram${count === 1 ? '' : 's'}`
 }
 
 /** What the first Ctrl-C tells while visitors are inside. */

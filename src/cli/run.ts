@@ -10,30 +10,36 @@ export interface LocalArguments {
   limit?: string
   proxyProtocol?: number
   wait?: true | string
+  flowTimeout?: string
+  maxFlows?: number
   json?: boolean
   quiet?: boolean
 }
 
-export function readLocalArguments({ limit, proxyProtocol, wait }: LocalArguments): LocalOptions {
+export function readLocalArguments(given: LocalArguments): LocalOptions {
+  const { limit, proxyProtocol, wait, flowTimeout, maxFlows } = given
   return {
+    ...(flowTimeout !== undefined && { flowTimeout: readSeconds('--flow-timeout', flowTimeout) }),
+    ...(maxFlows !== undefined && { maxFlows }),
     ...(limit !== undefined && { limit }),
     ...(proxyProtocol !== undefined && { proxyProtocol: proxyProtocol as 1 | 2 }),
-    ...(wait !== undefined && { waitForTarget: readWait(wait) }),
+    ...(wait !== undefined && { waitForTarget: readSeconds('--wait', wait === true ? WAIT : wait) }),
   }
 }
 
 /** Seconds that `--wait` waits where it says no number. */
 const WAIT = 60
 
-function readWait(wait: true | string): number {
-  const seconds = wait === true ? WAIT : Number(wait)
-  if (!(seconds > 0 && seconds <= 86_400)) throw invalidOption('--wait', 'seconds, up to 86400', wait)
+/** Seconds of the command line in milliseconds. */
+function readSeconds(name: string, value: number | string): number {
+  const seconds = Number(value)
+  if (!(seconds > 0 && seconds <= 86_400)) throw invalidOption(name, 'seconds, up to 86400', value)
   return Math.ceil(seconds * 1_000)
 }
 
 /** Opens tunnels, and reports of them until it is told to end or the last is gone. */
 export async function run(
-  { json, quiet = false }: LocalArguments,
+  { json, quiet = false, wait }: LocalArguments,
   count: number,
   open: (signal: AbortSignal) => Promise<Tunnel[]>,
 ): Promise<void> {
@@ -43,10 +49,13 @@ export async function run(
   // Before anything is printed: a script may answer the URL with a signal at once.
   const stopListening = onEndSignals((count) => {
     opening.abort()
-    if (count === 1) report.closing(tunnels.reduce((sum, tunnel) => sum + tunnel.connections, 0))
+    // Flows need no time to finish.
+    const waitedFor = tunnels.filter(({ protocol }) => protocol !== 'udp')
+    if (count === 1) report.closing(waitedFor.reduce((sum, tunnel) => sum + tunnel.connections, 0))
     for (const tunnel of tunnels) tunnel.close({ grace: count === 1 ? GRACE : 0 })
   })
   try {
+    if (wait !== undefined) report.waiting(wait === true ? WAIT : wait)
     tunnels = await open(opening.signal)
     for (const tunnel of tunnels) announce(tunnel, report)
     report.open(tunnels)

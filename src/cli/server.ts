@@ -1,11 +1,12 @@
 import { once } from 'node:events'
+import { resolve } from 'node:path'
 import { formatAddress } from '../address.js'
 import { formatVisitor } from '../listener.js'
 import { createServer, type Server } from '../server.js'
 import type { ServerOptions } from '../server-options.js'
 import type { TunnelInfo } from '../server-tunnel.js'
 import { GRACE, onEndSignals, writeLine } from './exit.js'
-import { closingLine } from './report.js'
+import { closingLine, datagrams } from './report.js'
 import { readSecret, type SecretOptions } from './secret.js'
 
 /** `pipe server`: runs until it is told to end. */
@@ -20,8 +21,15 @@ export async function runServer(options: Omit<ServerOptions, 'secret'> & SecretO
   })
   report(server)
   writeLine(process.stdout, server.address)
-  const secrecy = secret === undefined ? 'asks for no secret' : 'asks for the secret'
-  writeLine(process.stderr, `${secrecy}; public ports: ${options.ports ?? 'any from 1024 up'}; Ctrl-C closes`)
+  const { host, ports, sockets } = options
+  const terms = [
+    ...(Array.isArray(host) && host.length > 1 ? [`listens on ${host.join(' and ')}`] : []),
+    secret === undefined ? 'asks for no secret' : 'asks for the secret',
+    `public ports: ${ports ?? 'any from 1024 up'}`,
+    ...(sockets === undefined ? [] : [`unix sockets in ${resolve(sockets)}`]),
+    'Ctrl-C closes',
+  ]
+  writeLine(process.stderr, terms.join('; '))
   await closed
   stopListening()
 }
@@ -38,7 +46,7 @@ function report(server: Server): void {
     say(`turned ${formatVisitor(visitor)} away from ${addressOf(tunnel)}: ${error.message}`)
   })
   server.on('drop', ({ count, reason }, tunnel) => {
-    say(`dropped ${count} datagrams of ${addressOf(tunnel)}: ${reason}`)
+    say(`dropped ${datagrams(count)} of ${addressOf(tunnel)}: ${reason}`)
   })
   server.on('refuse', ({ client, error }) => {
     say(`refused ${formatVisitor(client)}: ${error.message}`)

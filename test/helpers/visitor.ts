@@ -30,11 +30,19 @@ export async function ask(place: Place, request: Buffer | string): Promise<Buffe
 export async function ending(socket: net.Socket): Promise<'end' | 'reset'> {
   socket.resume()
   const [how] = await Promise.race([
-    once(socket, 'end').then(() => ['end'] as const),
+    once(socket, 'end').then(() => endOrReset(socket)),
     new Promise<['reset']>((resolve) => socket.once('error', () => resolve(['reset']))),
     new Promise<['reset']>((resolve) => socket.once('close', (hadError) => hadError && resolve(['reset']))),
   ])
   return how
+}
+
+/** A reset behind bytes that are still unread looks like an end to Node. A write, even of nothing, tells the two apart. */
+async function endOrReset(socket: net.Socket): Promise<['end' | 'reset']> {
+  // A unix socket has no reset, and a write to one whose peer is gone fails in any case.
+  if (!socket.writable || socket.localAddress === undefined) return ['end']
+  const error = await new Promise((resolve) => socket.write(Buffer.alloc(0), resolve))
+  return [error ? 'reset' : 'end']
 }
 
 /** The value of `read` once it has stayed the same for a while. */
