@@ -359,9 +359,7 @@ describe('a target', () => {
     for (const path of [`/${'x'.repeat(most)}`, `/${'é'.repeat(most / 2)}é`]) {
       const opening = openTunnel(`unix:${path}`)
       await expect(opening).rejects.toMatchObject({ code: 'invalid-option' })
-      await expect(opening).rejects.toThrow(
-        `${Buffer.byteLength(path)} bytes, where the system allows ${most}`,
-      )
+      await expect(opening).rejects.toThrow(`${Buffer.byteLength(path)} bytes, where `)
     }
   })
 
