@@ -67,7 +67,7 @@ export class Flow extends Duplex {
   /** A datagram has come. */
   receive(datagram: Buffer): void {
     if (this.#isFinished) {
-      this.#options.onDrop(1, 'their visitor was turned away')
+      this.#options.onDrop(1, 'their flow has ended')
       return
     }
     const isFull = this.#queue.length >= MAX_QUEUED || this.#queuedBytes + datagram.length > MAX_QUEUED_BYTES

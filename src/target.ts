@@ -7,7 +7,7 @@ import { dialServer, watch } from './hand-over.js'
 import { invalidOption, show } from './options.js'
 import type { DialOptions } from './socket.js'
 import { dialTcp } from './tcp.js'
-import { dialUdp, type FlowOptions } from './udp.js'
+import { dialUdp, type FlowOptions } from './udp-target.js'
 import { dialUnix, parseOwnUnixPath } from './unix.js'
 
 /**
