@@ -164,6 +164,10 @@ export class Client {
 
   #forwarded({ tunnel: number, host, port, path }: Message<typeof fromServer, 'forwarded'>): void {
     const entry = this.#tunnels.get(number)
+    const isUnix = entry?.state === 'opening' && entry.options.protocol === 'unix'
+    if (entry?.state === 'opening' && (path !== undefined) !== isUnix)
+      throw violation('opened another kind of address')
+    if (path === undefined && port === 0) throw violation('opened port 0')
     // One that was given up meanwhile is being closed already.
     if (entry?.state !== 'opening') return
     const tunnel = new LocalTunnel({

@@ -6,6 +6,9 @@ import { TunnelError } from './errors.js'
 const MAX_QUEUED_BYTES = 262_144
 const MAX_QUEUED = 1_024
 
+/** What all flows of one public port hold together, in bytes. */
+const MAX_QUEUED_TOGETHER = 16_777_216
+
 const OVER_LIMIT = 'they came faster than the limit allows'
 
 export interface FlowOptions {
@@ -14,6 +17,8 @@ export interface FlowOptions {
   /** Milliseconds of silence in both directions after which the flow ends. Default: it does not end by itself. */
   flowTimeout?: number
   onDrop: OnDrop
+  /** What this flow and others hold together. Default: it counts for itself alone. */
+  queue?: { bytes: number }
   /** Whether a datagram of so many bytes may be received, or sent. Default: any. */
   mayReceive?(bytes: number): boolean
   maySend?(bytes: number): boolean
@@ -40,6 +45,7 @@ export class Flow extends Duplex {
   #silence: NodeJS.Timeout | undefined
   #queue: Buffer[] = []
   #queuedBytes = 0
+  readonly #together: { bytes: number }
   /** Whether the reader waits for more. */
   #isWanted = false
   #isFinished = false
@@ -50,6 +56,7 @@ export class Flow extends Duplex {
     // Without a buffer of its own on the reading side: the queue knows what a datagram costs.
     super({ readableHighWaterMark: 1 })
     this.#options = options
+    this.#together = options.queue ?? { bytes: 0 }
     const { flowTimeout } = options
     if (flowTimeout !== undefined) this.#silence = setTimeout(() => this.finish(), flowTimeout).unref()
   }
@@ -70,7 +77,10 @@ export class Flow extends Duplex {
       this.#options.onDrop(1, 'their flow has ended')
       return
     }
-    const isFull = this.#queue.length >= MAX_QUEUED || this.#queuedBytes + datagram.length > MAX_QUEUED_BYTES
+    const isFull =
+      this.#queue.length >= MAX_QUEUED ||
+      this.#queuedBytes + datagram.length > MAX_QUEUED_BYTES ||
+      this.#together.bytes + datagram.length > MAX_QUEUED_TOGETHER
     if (isFull) {
       this.#options.onDrop(1, 'they came faster than the tunnel takes them')
       return
@@ -83,6 +93,7 @@ export class Flow extends Duplex {
     this.#bytesReceived += datagram.length
     this.#queue.push(encodeDatagram(datagram))
     this.#queuedBytes += datagram.length
+    this.#together.bytes += datagram.length
     if (this.#isWanted) this._read()
   }
 
@@ -105,8 +116,7 @@ export class Flow extends Duplex {
     this.#isWanted = true
     if (this.#queue.length > 0) {
       const bytes = this.#queue.length === 1 ? this.#queue[0] : Buffer.concat(this.#queue)
-      this.#queue = []
-      this.#queuedBytes = 0
+      this.#clear()
       this.#isWanted = false
       this.push(bytes)
     } else if (this.#isFinished) {
@@ -154,10 +164,16 @@ export class Flow extends Duplex {
   }
 
   override _destroy(error: Error | null, done: (error: Error | null) => void): void {
-    this.#queue = []
+    this.#clear()
     this.finish()
     clearTimeout(this.#silence)
     done(error)
+  }
+
+  #clear(): void {
+    this.#together.bytes -= this.#queuedBytes
+    this.#queue = []
+    this.#queuedBytes = 0
   }
 
   #use(): void {

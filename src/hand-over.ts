@@ -1,6 +1,7 @@
 import { once } from 'node:events'
 import net from 'node:net'
 import type { Duplex } from 'node:stream'
+import { TunnelError } from './errors.js'
 import { listening } from './listener.js'
 import { type DialOptions, socketOnError } from './socket.js'
 import { dialTcp } from './tcp.js'
@@ -62,7 +63,8 @@ async function handOver(server: net.Server, options: DialOptions): Promise<Duple
     return socket
   } catch (error) {
     accepted.then((peer) => peer.destroy())
-    throw error
+    // The system's own, where there is one: that the port was ours is nobody's business.
+    throw error instanceof TunnelError ? (error.cause ?? error) : error
   } finally {
     listener.close()
   }

@@ -157,9 +157,9 @@ export class Session {
   }
 
   /** As the client wants them, as far as it may; else the server's own. */
-  #flowSettings({ flowTimeout, maxFlows }: Forward): { flowTimeout: number; maxFlows: number } {
+  #flowSettings({ protocol, flowTimeout, maxFlows }: Forward): { flowTimeout: number; maxFlows: number } {
     const most = this.#options.maxFlows
-    if (maxFlows !== undefined && maxFlows > most) {
+    if (protocol === 'udp' && maxFlows !== undefined && maxFlows > most) {
       throw new TunnelError(
         'limit-reached',
         `maxFlows may be ${most} at this server, not ${maxFlows}: raise limits.flows there`,

@@ -1,5 +1,5 @@
 import { realpathSync, statSync } from 'node:fs'
-import { dirname, relative, resolve, sep } from 'node:path'
+import { basename, dirname, join, relative, resolve, sep } from 'node:path'
 import { TunnelError } from './errors.js'
 import { invalidOption } from './options.js'
 import { unixListenError, whyNotHere } from './unix.js'
@@ -26,7 +26,9 @@ export function allowedPath(folder: string | undefined, asked: string | undefine
   const why = whyNotHere(path)
   if (why) throw new TunnelError('path-not-allowed', `unix:${path} ${why}`)
   try {
-    if (isInside(realpathSync(folder), realpathSync(dirname(path)))) return path
+    // Without links, which could lead elsewhere a moment later.
+    const real = realpathSync(dirname(path))
+    if (isInside(realpathSync(folder), real)) return join(real, basename(path))
   } catch (error) {
     throw unixListenError(error, path)
   }

@@ -109,9 +109,11 @@ async function openSockets(
   let failure: unknown
   for (const { address, family } of firsts) {
     const socket = openSocket(family === 6 ? 'udp6' : 'udp4', unref)
+    // It may fail at once, as where the process has no descriptors left.
+    const ready = waitForEvent(socket, 'connect', aborted)
     socket.connect(port, address)
     try {
-      await waitForEvent(socket, 'connect', aborted)
+      await ready
       growBuffers(socket)
       sockets.push(socket)
     } catch (error) {

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto'
-import { type BigIntStats, chmodSync, linkSync, lstatSync, unlinkSync } from 'node:fs'
+import { type BigIntStats, chmodSync, linkSync, lstatSync, renameSync, unlinkSync } from 'node:fs'
 import net from 'node:net'
 import { dirname, join, resolve } from 'node:path'
 import { isSystemError, printable, TunnelError, toTunnelError } from './errors.js'
@@ -71,27 +71,41 @@ export async function listenUnix(
   onVisitor: OnVisitor<net.Socket>,
 ): Promise<Listener> {
   const server = createListener(unref, (socket) => onVisitor(socket, NOWHERE, NOWHERE))
-  const made = join(dirname(path), `.${randomBytes(3).toString('hex')}`)
+  const other = besides(path)
+  // Where the system has no room for another name, it is made under its own.
+  const made = Buffer.byteLength(other) > MAX_PATH ? path : other
+  let own: bigint | undefined
   try {
     await removeStale(path)
     server.listen({ path: made, backlog: BACKLOG })
     await listening(server, `unix:${path}`, aborted)
     if (mode !== undefined) chmodSync(made, mode)
-    linkSync(made, path)
-    unlinkSync(made)
+    own = look(made)?.ino
+    if (made !== path) {
+      linkSync(made, path)
+      unlinkSync(made)
+    }
   } catch (error) {
     server.close()
     throw unixListenError(error, path)
   }
-  const own = look(path)?.ino
   return {
     host: '',
     port: 0,
     async close() {
-      if (look(path)?.ino === own) unlinkSync(path)
+      try {
+        if (look(path)?.ino === own) unlinkSync(path)
+      } catch {
+        // It can't be reached any more, as where its folder is gone.
+      }
       await closeServer(server)
     },
   }
+}
+
+/** Another name in the same folder. */
+function besides(path: string): string {
+  return join(dirname(path), `.${randomBytes(3).toString('hex')}`)
 }
 
 /** A connection to the unix socket. Rejects with the system's error, or the signal's reason. */
@@ -104,17 +118,35 @@ async function removeStale(path: string): Promise<void> {
   const found = look(path)
   if (!found) return
   if (!found.isSocket()) throw pathTaken(path, 'is there and is no socket')
+  await checkDead(path, path)
+  // Another process may have found the same, and listens there by now: of those who take the file away, one gets it, and
+  // looks again at what that is.
+  const taken = besides(path)
   try {
-    const socket = await dialUnix(path, { unref: false, aborted: AbortSignal.timeout(PROBE_TIMEOUT) })
+    renameSync(path, taken)
+  } catch (error) {
+    if (isSystemError(error, 'ENOENT')) return
+    throw error
+  }
+  try {
+    await checkDead(taken, path)
+  } catch (error) {
+    linkSync(taken, path)
+    throw error
+  } finally {
+    unlinkSync(taken)
+  }
+}
+
+/** Rejects with `path-taken` unless nobody listens there. */
+async function checkDead(file: string, path: string): Promise<void> {
+  try {
+    const socket = await dialUnix(file, { unref: false, aborted: AbortSignal.timeout(PROBE_TIMEOUT) })
     socket.destroy()
   } catch (error) {
     // Only a file that refuses everybody is of no use; one that may not be entered, or is slow, may be.
-    if (!isSystemError(error, 'ECONNREFUSED')) throw pathTaken(path, 'may be in use', error)
-    // Another process may have found the same, and listens there by now. A file system may give the new file the old
-    // number.
-    const now = look(path)
-    if (now?.ino === found.ino && now.ctimeNs === found.ctimeNs) unlinkSync(path)
-    return
+    if (isSystemError(error, 'ECONNREFUSED') || isSystemError(error, 'ENOENT')) return
+    throw pathTaken(path, 'may be in use', error)
   }
   throw pathTaken(path, 'is taken by another program or tunnel')
 }
@@ -132,6 +164,8 @@ export function unixListenError(error: unknown, path: string): TunnelError {
   if (isSystemError(error, 'EEXIST')) return pathTaken(path, 'is taken by another program or tunnel', error)
   const failure = `can't listen on unix:${path}`
   const system = error instanceof TunnelError ? error.cause : error
+  if (isSystemError(system, 'EADDRINUSE'))
+    return pathTaken(path, 'is taken by another program or tunnel', system)
   // Node says EACCES also where there is no folder at all.
   if (['ENOENT', 'EACCES', 'ENOTDIR'].some((code) => isSystemError(system, code))) {
     const why = `its folder ${dirname(path)} does not exist, or may not be written to`
