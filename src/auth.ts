@@ -16,15 +16,22 @@ import {
 } from './protocol.js'
 
 type Hello = Message<typeof fromClient, 'hello'>
-type Welcome = Message<typeof fromServer, 'welcome'>
+export type Welcome = Message<typeof fromServer, 'welcome'>
 
-/** The server's half: rejects a client of another version or without the secret. */
+/** A client that may come in: `welcome` is still to be sent to it. */
+export interface Admission {
+  /** The server's own proof. */
+  proof: string | null
+  /** The key of the session that the client wants to take over. */
+  resume: string | undefined
+}
+
+/** The server's half, but for its last word: rejects a client of another version or without the secret. */
 export async function admit(
   channel: ServerChannel,
   hello: Hello,
   secret: string | undefined,
-  { heartbeatTimeout, exchangeTimeout }: Omit<Welcome, 'type' | 'proof'>,
-): Promise<void> {
+): Promise<Admission> {
   if (hello.version !== PROTOCOL_VERSION) {
     throw new TunnelError(
       'version-mismatch',
@@ -37,10 +44,8 @@ export async function admit(
   const login = await channel.receive()
   if (!login) throw new TunnelError('connection-lost', 'the client left in the middle of the login')
   if (login.type !== 'login') throw violation(`sent ${login.type} where login was due`)
-  if (secret === undefined) {
-    channel.send({ type: 'welcome', proof: null, heartbeatTimeout, exchangeTimeout })
-    return
-  }
+  const { resume } = login
+  if (secret === undefined) return { proof: null, resume }
   if (login.proof === null) {
     throw new TunnelError(
       'secret-required',
@@ -50,16 +55,18 @@ export async function admit(
   if (!equal(login.proof, proof('client', secret, hello.nonce, nonce))) {
     throw new TunnelError('secret-wrong', 'the secret is not the one that the server holds')
   }
-  channel.send({
-    type: 'welcome',
-    proof: proof('server', secret, hello.nonce, nonce),
-    heartbeatTimeout,
-    exchangeTimeout,
-  })
+  return { proof: proof('server', secret, hello.nonce, nonce), resume }
 }
 
-/** The client's half: rejects a server that refuses it, or that does not hold the client's secret. */
-export async function logIn(channel: ClientChannel, secret: string | undefined): Promise<Welcome> {
+/**
+ * The client's half: rejects a server that refuses it, or that does not hold the client's secret. With the key of a session,
+ * it takes that over.
+ */
+export async function logIn(
+  channel: ClientChannel,
+  secret: string | undefined,
+  resume: string | undefined,
+): Promise<Welcome> {
   const nonce = newNonce()
   channel.send({ type: 'hello', version: PROTOCOL_VERSION, nonce })
 
@@ -71,7 +78,7 @@ export async function logIn(channel: ClientChannel, secret: string | undefined):
     )
   }
   const mine = secret !== undefined ? proof('client', secret, nonce, challenge.nonce) : null
-  channel.send({ type: 'login', proof: mine })
+  channel.send({ type: 'login', proof: mine, resume })
 
   const welcome = expectType(await channel.receive(), 'welcome')
   if (secret !== undefined) {

@@ -176,6 +176,26 @@ export class Connections {
     return promise
   }
 
+  /**
+   * Cuts those of these that neither get nor give a byte for so many milliseconds: where the client and the server have lost
+   * each other, nobody may be at the other end any more, and nothing else would tell. Gives back what calls it off.
+   */
+  cutSilent(connections: Iterable<Connection>, timeout: number): () => void {
+    const before = new Map([...connections].map((one) => [one, one.bytesIn + one.bytesOut]))
+    const timer = setTimeout(() => {
+      for (const [one, bytes] of before) {
+        if (one.bytesIn + one.bytesOut === bytes)
+          for (const stream of this.#streams.get(one) ?? []) reset(stream)
+      }
+    }, timeout).unref()
+    return () => clearTimeout(timer)
+  }
+
+  /** Those that are inside now. */
+  get inside(): Iterable<Connection> {
+    return this.#streams.keys()
+  }
+
   /** Resolves when all have ended; those that have not after `grace` milliseconds are cut. */
   async finish(grace: number): Promise<void> {
     const timer = setTimeout(() => this.#cut(), Math.max(grace, LEAST_GRACE))

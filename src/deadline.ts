@@ -17,13 +17,14 @@ export interface WaitOptions {
  */
 export async function withDeadline<T>(
   doing: string,
-  { timeout, signal }: { timeout: number; signal?: AbortSignal },
+  { timeout, signal, unref = false }: { timeout: number; signal?: AbortSignal; unref?: boolean },
   work: (signal: AbortSignal) => Promise<T>,
 ): Promise<T> {
   checkTimeout('timeout', timeout)
   checkSignal('signal', signal)
   const controller = new AbortController()
   const timer = setTimeout(timerOnTimeout, timeout)
+  if (unref) timer.unref()
   if (signal) {
     // One signal may serve any number of operations; Node would warn of more than ten.
     setMaxListeners(0, signal)

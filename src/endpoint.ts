@@ -13,6 +13,12 @@ export interface Endpoint extends Address {
   readonly secret?: string | undefined
 }
 
+/** A server, understood. */
+export interface KnownEndpoint extends Endpoint {
+  /** Whether another server may come to the same address. One that was given as an object is gone once it is closed. */
+  readonly comesBack: boolean
+}
+
 const WANTED =
   "an address such as 'host', 'host:8910' or 'pipe://secret@host:8910' (server, --to or PIPE_SERVER)"
 
@@ -24,7 +30,7 @@ export function findEndpoint(
   server: string | Endpoint | undefined,
   secret: string | undefined,
   environment: NodeJS.ProcessEnv = process.env,
-): Endpoint | undefined {
+): KnownEndpoint | undefined {
   const given = server ?? (environment[SERVER_VARIABLE] || undefined)
   if (given === undefined) return undefined
   const { host, port, secret: held } = typeof given === 'string' ? parseEndpoint(given) : given
@@ -33,7 +39,8 @@ export function findEndpoint(
   // A server that is given as an object knows whether it has a secret.
   const known = secret ?? held ?? (typeof given === 'string' ? environment[SECRET_VARIABLE] : undefined)
   checkSecret(secret === undefined && held === undefined ? SECRET_VARIABLE : 'secret', known)
-  return { host: isAnyAddress(host) ? 'localhost' : host, port, secret: known }
+  const comesBack = typeof given === 'string'
+  return { host: isAnyAddress(host) ? 'localhost' : host, port, secret: known, comesBack }
 }
 
 function parseEndpoint(text: string): Endpoint {

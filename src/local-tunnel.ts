@@ -27,6 +27,10 @@ export interface TunnelEvents {
   reject: [rejection: Rejection]
   /** Datagrams were dropped, at the server or here. Once a second at the most. */
   drop: [drop: Drop]
+  /** The control connection was lost: the client is about to reconnect. Visitors inside stay. */
+  disconnect: [error: TunnelError]
+  /** The public address is open again. */
+  reconnect: []
 }
 
 /** One public address bound to one target, while open. */
@@ -102,12 +106,14 @@ export class LocalTunnel extends Emitter<TunnelEvents> implements Tunnel {
   readonly closed: Promise<TunnelError | undefined>
   readonly #options: LocalTunnelOptions
   readonly #throttle: { in: Throttle; out: Throttle } | undefined
-  /** Visitors that are being joined. */
-  readonly #joining = new Set<AbortController>()
+  /** Visitors that are being joined, by their id. */
+  readonly #joining = new Map<string, AbortController>()
   readonly #connections = new Connections()
   readonly #onDrop = gatherDrops(this.#connections, (drop) => this.tell('drop', drop))
   #resolveClosed: (error: TunnelError | undefined) => void = () => {}
   #released: Promise<void> | undefined
+  /** Spares visitors inside who are silent, from a loss on. */
+  #spareSilent = () => {}
 
   constructor(options: LocalTunnelOptions) {
     super()
@@ -150,6 +156,17 @@ export class LocalTunnel extends Emitter<TunnelEvents> implements Tunnel {
     this.#release()
   }
 
+  /** Nobody new comes until it is reconnected. Visitors that are silent as long as `patience` are cut then. */
+  disconnected(error: TunnelError, patience: number): void {
+    this.#spareSilent = this.#connections.cutSilent(this.#connections.inside, patience)
+    this.tell('disconnect', error)
+  }
+
+  reconnected(): void {
+    this.#spareSilent()
+    this.tell('reconnect')
+  }
+
   /** Counts datagrams that were dropped elsewhere, and tells of them. */
   drop(count: number, reason: string): void {
     this.#onDrop(count, reason)
@@ -157,13 +174,15 @@ export class LocalTunnel extends Emitter<TunnelEvents> implements Tunnel {
 
   /** Joins a visitor with the target. Never rejects. */
   async join({ id, visitor, cameTo, open, turnAway }: Arrival): Promise<void> {
+    // After a loss the server tells again of who waits.
+    if (this.#joining.has(id)) return
     const { target, unref, exchangeTimeout, proxyProtocol } = this.#options
     const controller = new AbortController()
     const aborted = controller.signal
     const timer = setTimeout(() => {
       controller.abort(new Error(`no answer within ${exchangeTimeout} ms`))
     }, exchangeTimeout).unref()
-    this.#joining.add(controller)
+    this.#joining.set(id, controller)
     const streams: Duplex[] = []
     const keep = (stream: Duplex) => {
       streams.push(stream)
@@ -196,7 +215,7 @@ export class LocalTunnel extends Emitter<TunnelEvents> implements Tunnel {
       this.tell('reject', { id, visitor, error })
     } finally {
       clearTimeout(timer)
-      this.#joining.delete(controller)
+      this.#joining.delete(id)
     }
   }
 
@@ -207,7 +226,7 @@ export class LocalTunnel extends Emitter<TunnelEvents> implements Tunnel {
 
   async #shut(grace: number): Promise<void> {
     await this.#options.giveBack()
-    for (const controller of this.#joining) controller.abort(new Error('closing'))
+    for (const controller of this.#joining.values()) controller.abort(new Error('closing'))
     await this.#connections.finish(grace)
     await this.#release()
     this.#resolveClosed(undefined)

@@ -1,12 +1,16 @@
 import { randomBytes } from 'node:crypto'
 import { formatAddress } from './address.js'
-import { connect, type OpenOptions } from './client.js'
+import { Client, type ClientOptions } from './client.js'
+import type { OpenOptions } from './client-tunnels.js'
 import { withDeadline } from './deadline.js'
-import { type Endpoint, findEndpoint } from './endpoint.js'
+import { type Endpoint, findEndpoint, type KnownEndpoint } from './endpoint.js'
+import { reasonOf, TunnelError } from './errors.js'
 import { type LocalOptions, readLocalOptions, waitForTargets } from './local-options.js'
 import type { Tunnel } from './local-tunnel.js'
-import { checkPort, invalidOption } from './options.js'
-import { createServer } from './server.js'
+import { checkInteger, checkPort, invalidOption, MAX_TIMEOUT } from './options.js'
+import { untilItWorks } from './retry.js'
+import { createServer, type Server } from './server.js'
+import { ServerLink } from './server-link.js'
 import type { Target } from './target.js'
 import { parseOwnUnixPath, parseUnixPath } from './unix.js'
 
@@ -23,6 +27,17 @@ export interface TunnelOptions extends LocalOptions {
   port?: number
   /** Unix socket on the server's machine that visitors use instead of a port: `'unix:/tmp/x.sock'`. Default: none. */
   listen?: string
+  /** Tries again while the server can't be reached, until `timeout`. Default false: the first failure is told. */
+  retry?: boolean
+  /** Connects again, and takes the public address back, when the control connection was lost. Default true. */
+  reconnect?: boolean
+  /** Attempts in a row to reconnect, before the tunnel is given up. Default: any number. */
+  maxReconnects?: number
+  /**
+   * What becomes of visitors that come while the control connection is lost: they wait for it, or are refused at once.
+   * Default `'wait'`.
+   */
+  whileLost?: 'wait' | 'refuse'
 }
 
 /** One of several tunnels to open. */
@@ -50,41 +65,84 @@ export async function openTunnels(
   wanted: WantedTunnel[],
   options: Omit<TunnelOptions, 'port'>,
 ): Promise<Tunnel[]> {
-  const { unref = false, timeout = 10_000, signal } = options
+  const { unref = false, timeout = 10_000, signal, retry = false } = options
+  const maxReconnects = readMaxReconnects(options)
   const endpoint = findEndpoint(options.server, options.secret)
   const locals = wanted.map((one) => readWanted(one, options, endpoint === undefined))
   await waitForTargets(locals, options)
-  const opened: { close(): Promise<void> }[] = []
-  const closeAll = async () => {
-    for (const one of [...opened].reverse()) await one.close()
-  }
-  /** A server for this call alone. Its secret keeps other programs of the machine out. */
-  const embedServer = async () => {
-    const secret = options.secret ?? randomBytes(32).toString('hex')
-    const limits = options.maxFlows === undefined ? {} : { flows: options.maxFlows }
-    const server = await createServer({ secret, unref, sockets: '/', limits })
-    opened.push(server)
-    return server
-  }
 
   const where = endpoint ? ` through ${formatAddress(endpoint)}` : ''
   const doing = `opening a tunnel to ${locals.map(({ target }) => target.name).join(', ')}${where}`
   return withDeadline(doing, { timeout, signal }, async (aborted) => {
+    const embedded = endpoint ? undefined : await embedServer(options)
+    const link = new ServerLink((endpoint ?? findEndpoint(embedded, undefined)) as KnownEndpoint, unref)
+    let last: unknown
+    const attempt = () =>
+      openThrough(
+        link,
+        locals,
+        { maxReconnects, unref, release: async () => embedded?.close() },
+        aborted,
+      ).catch((error) => {
+        last = error
+        throw error
+      })
     try {
-      const client = await connect(endpoint ?? (await embedServer()), unref, aborted)
-      opened.push(client)
-      let open = locals.length
-      const release = async () => {
-        open--
-        if (open === 0) await closeAll()
-      }
-      return await Promise.all(locals.map((one) => client.open({ ...one, release }, aborted)))
+      if (!retry) return await attempt()
+      return await untilItWorks(attempt, {
+        attempts: Number.POSITIVE_INFINITY,
+        signal: aborted,
+        unref: false,
+      })
     } catch (error) {
-      // Not awaited: a server that does not answer may not keep the caller beyond the timeout.
-      closeAll()
-      throw error
+      embedded?.close()
+      if (!retry || error !== aborted.reason || !last) throw error
+      const { code, message, cause } = error as TunnelError
+      throw new TunnelError(code, `${message} (${reasonOf(last)})`, { cause })
     }
   })
+}
+
+/** A server for this call alone. Its secret keeps other programs of the machine out. */
+function embedServer({ secret, unref, maxFlows }: Omit<TunnelOptions, 'port'>): Promise<Server> {
+  const limits = maxFlows === undefined ? {} : { flows: maxFlows }
+  return createServer({ secret: secret ?? randomBytes(32).toString('hex'), unref, sockets: '/', limits })
+}
+
+/** One attempt. What it has opened is closed where it fails. */
+async function openThrough(
+  link: ServerLink,
+  locals: Omit<OpenOptions, 'release'>[],
+  { release, ...options }: ClientOptions & { release(): Promise<void> },
+  aborted: AbortSignal,
+): Promise<Tunnel[]> {
+  const client = new Client(link, await link.logIn(aborted), options)
+  let open = locals.length
+  const releaseOne = async () => {
+    open--
+    if (open > 0) return
+    await client.close()
+    await release()
+  }
+  try {
+    return await Promise.all(locals.map((one) => client.open({ ...one, release: releaseOne }, aborted)))
+  } catch (error) {
+    // Not awaited: a server that does not answer may not keep the caller beyond the timeout.
+    client.close()
+    throw error
+  }
+}
+
+/** How often a lost control connection is to be made anew. */
+function readMaxReconnects(options: Omit<TunnelOptions, 'port'>): number {
+  const { retry, reconnect, maxReconnects, whileLost } = options
+  for (const [name, value] of Object.entries({ retry, reconnect })) {
+    if (value !== undefined && typeof value !== 'boolean') throw invalidOption(name, 'true or false', value)
+  }
+  if (whileLost !== undefined && whileLost !== 'wait' && whileLost !== 'refuse')
+    throw invalidOption('whileLost', "'wait' or 'refuse'", whileLost)
+  if (maxReconnects !== undefined) checkInteger('maxReconnects', maxReconnects, 1, MAX_TIMEOUT)
+  return reconnect === false ? 0 : (maxReconnects ?? Number.POSITIVE_INFINITY)
 }
 
 /** What the client asks the server for. */
@@ -94,8 +152,8 @@ function readWanted(
   isEmbedded: boolean,
 ): Omit<OpenOptions, 'release'> {
   const local = readLocalOptions(target, options)
-  const { listen } = options
-  const asked = { ...local, port, path: undefined }
+  const { listen, whileLost } = options
+  const asked = { ...local, port, path: undefined, whileLost }
   checkPort('port', port)
   if (listen === undefined) return { ...asked, protocol: local.target.isUdp ? 'udp' : 'tcp' }
 

@@ -21,11 +21,16 @@ export type Protocol = 'tcp' | 'udp' | 'unix'
 export const fromClient = {
   /** First on a control connection. Keeps this shape in every version, so that any two can tell each other so. */
   hello: { version: integer(1, 65_535), nonce: hex(32) },
-  /** Answers `challenge`; null where the server asks for no secret. */
-  login: { proof: nullable(hex(32)) },
+  /**
+   * Answers `challenge`; null where the server asks for no secret. A client that was lost takes its session over with the
+   * key of its last `welcome`.
+   */
+  login: { proof: nullable(hex(32)), resume: optional(hex(32)) },
   /**
    * Asks for a tunnel, under a number that this client chose; port 0 lets the server choose. The path is that of a unix
-   * socket. How long flows may be silent, and how many there may be, are the server's own where they are left out.
+   * socket. How long flows may be silent, and how many there may be, are the server's own where they are left out. Visitors
+   * that come while the client is lost wait, unless it says otherwise. After a resumed login, it names the tunnels
+   * that the client still wants.
    */
   forward: {
     tunnel: integer(1, 2 ** 31),
@@ -34,6 +39,7 @@ export const fromClient = {
     path: optional(path),
     flowTimeout: optional(integer(1, 2 ** 31 - 1)),
     maxFlows: optional(integer(1, 1_000_000)),
+    whileLost: optional(oneOf('wait', 'refuse')),
   },
   /** Gives a tunnel back. The server answers with `closed`. */
   close: { tunnel: integer(1, 2 ** 31) },
@@ -49,11 +55,16 @@ export const fromClient = {
 export const fromServer = {
   /** Answers `hello`; `secret` tells whether a proof is asked for. */
   challenge: { nonce: hex(32), secret: boolean },
-  /** Ends the login. The proof is null where no secret was asked for; times are in milliseconds. */
+  /**
+   * Ends the login. The proof is null where no secret was asked for; times are in milliseconds. With the key the client
+   * takes its session over after a loss, up to `resumeTimeout` later; a server that keeps nothing leaves both out.
+   */
   welcome: {
     proof: nullable(hex(32)),
     heartbeatTimeout: integer(1, 2 ** 31 - 1),
     exchangeTimeout: integer(1, 2 ** 31 - 1),
+    resumeTimeout: optional(integer(1, 2 ** 31 - 1)),
+    resume: optional(hex(32)),
   },
   /** Last before the server ends a connection of either kind. Keeps this shape in every version. */
   refuse: { code: name, message: text(MAX_SENTENCE) },

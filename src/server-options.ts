@@ -1,7 +1,15 @@
 import { isAnyAddress, isLoopback } from './address.js'
 import type { WaitOptions } from './deadline.js'
 import { TunnelError } from './errors.js'
-import { checkHost, checkInteger, checkPort, checkSecret, checkTimeout, invalidOption } from './options.js'
+import {
+  checkHost,
+  checkInteger,
+  checkPort,
+  checkSecret,
+  checkTimeout,
+  invalidOption,
+  MAX_TIMEOUT,
+} from './options.js'
 import { parsePorts } from './ports.js'
 import { checkSocketFolder } from './socket-folder.js'
 
@@ -29,6 +37,11 @@ export interface ServerOptions extends WaitOptions {
   heartbeatInterval?: number
   /** Milliseconds without a sign of life after which a client, or for it the server, counts as gone. Default 15,000. */
   heartbeatTimeout?: number
+  /**
+   * Milliseconds that the tunnels of a client are kept after its control connection was lost, for when it reconnects. 0 keeps
+   * nothing. Default 30,000.
+   */
+  resumeTimeout?: number
   /** Milliseconds of silence after which a flow of a UDP tunnel ends, where the client does not say. Default 60,000. */
   flowTimeout?: number
   /** How much the server takes on. */
@@ -59,7 +72,8 @@ export function readServerOptions(options: ServerOptions) {
   const { host = '127.0.0.1', port = 0, publicHost, ports, sockets } = options
   const { secret, insecure = false, unref = false } = options
   const { handshakeTimeout = 5_000, exchangeTimeout = 10_000, timeout = 10_000, signal } = options
-  const { heartbeatInterval = 5_000, heartbeatTimeout = 15_000, flowTimeout = 60_000 } = options
+  const { heartbeatInterval = 5_000, heartbeatTimeout = 15_000 } = options
+  const { resumeTimeout = 30_000, flowTimeout = 60_000 } = options
   const { newcomers = 4_096, tunnels = 256, waiting = 2_048, flows = 1_024 } = options.limits ?? {}
 
   // Brackets are for a port behind them.
@@ -80,6 +94,7 @@ export function readServerOptions(options: ServerOptions) {
   })) {
     checkTimeout(name, value)
   }
+  checkInteger('resumeTimeout', resumeTimeout, 0, MAX_TIMEOUT)
   for (const [name, value] of Object.entries({ newcomers, tunnels, waiting, flows })) {
     checkInteger(`limits.${name}`, value, 1, 1_000_000)
   }
@@ -109,6 +124,7 @@ export function readServerOptions(options: ServerOptions) {
     exchangeTimeout,
     heartbeatInterval,
     heartbeatTimeout,
+    resumeTimeout,
     flowTimeout,
     newcomers,
     maxTunnels: tunnels,

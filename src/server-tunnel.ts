@@ -28,12 +28,15 @@ export type Exchanges = Map<string, (dataStream: Duplex) => void>
 export interface ServerTunnelOptions {
   protocol: Protocol
   path: string | undefined
-  client: Visitor
+  /** Where the client's control connection comes from, or came from last. */
+  client(): Visitor
   exchanges: Exchanges
   /** Milliseconds that a visitor waits for its exchange. */
   exchangeTimeout: number
   /** Visitors that may wait at once. */
   maxWaiting: number
+  /** What becomes of visitors that come while the client is lost. */
+  whileLost: 'wait' | 'refuse'
   /** A visitor waits under this id. */
   onExchange(id: string, visitor: Visitor, cameTo: SocketAddress): void
   onConnection(connection: Connection, ...streams: Duplex[]): void
@@ -44,8 +47,10 @@ export interface ServerTunnelOptions {
 interface Waiting {
   id: string
   visitor: Visitor
+  cameTo: SocketAddress
   stream: Duplex
-  timer: NodeJS.Timeout
+  /** Ends the wait. There is none while the client is lost. */
+  timer: NodeJS.Timeout | undefined
   streamOnClose: () => void
 }
 
@@ -58,11 +63,12 @@ export class ServerTunnel implements TunnelInfo {
   readonly host: string
   readonly port: number
   readonly path: string | undefined
-  readonly client: Visitor
   readonly closed: Promise<TunnelError | undefined>
   readonly #listener: Listener
   readonly #options: ServerTunnelOptions
   readonly #waiting = new Map<string, Waiting>()
+  /** Whether the client is there to be told of visitors. */
+  #isLost = false
   #resolveClosed: (error: TunnelError | undefined) => void = () => {}
 
   constructor(listener: Listener, options: ServerTunnelOptions) {
@@ -70,7 +76,6 @@ export class ServerTunnel implements TunnelInfo {
     this.host = listener.host
     this.port = listener.port
     this.path = options.path
-    this.client = options.client
     this.closed = new Promise((resolve) => {
       this.#resolveClosed = resolve
     })
@@ -78,32 +83,45 @@ export class ServerTunnel implements TunnelInfo {
     this.#options = options
   }
 
+  get client(): Visitor {
+    return this.#options.client()
+  }
+
+  /** The client is lost: visitors wait for it to come back, however long that takes. */
+  lose(): void {
+    this.#isLost = true
+    for (const waiting of this.#waiting.values()) clearTimeout(waiting.timer)
+  }
+
+  /** The client is back: it is told of all who wait, as it may not have heard of them before. */
+  resume(): void {
+    this.#isLost = false
+    for (const waiting of this.#waiting.values()) this.#announce(waiting)
+  }
+
   /** A visitor has come: it waits while the client is told of it. */
   park(stream: Duplex, visitor: Visitor, cameTo: SocketAddress): void {
     const id = randomUUID()
-    const { maxWaiting, exchangeTimeout, exchanges, onExchange, onReject } = this.#options
-    if (this.#waiting.size >= maxWaiting) {
+    const { exchanges, onReject } = this.#options
+    const error = this.#whyNot()
+    if (error) {
       reset(stream)
-      const message = `${maxWaiting} visitors wait at this tunnel already`
-      onReject({ id, visitor, error: new TunnelError('limit-reached', message) })
+      onReject({ id, visitor, error })
       return
     }
 
-    const timer = setTimeout(() => {
-      const message = `the client opened no data stream for this visitor within ${exchangeTimeout} ms`
-      this.turnAway(id, new TunnelError('exchange-expired', message))
-    }, exchangeTimeout).unref()
     const streamOnClose = () => {
       const left = new TunnelError('visitor-left', 'the visitor left before its exchange was made')
       // A flow that had to make room knows better.
       this.turnAway(id, stream.errored instanceof TunnelError ? stream.errored : left)
     }
     stream.once('close', streamOnClose)
-    this.#waiting.set(id, { id, visitor, stream, timer, streamOnClose })
+    const waiting = { id, visitor, cameTo, stream, timer: undefined, streamOnClose }
+    this.#waiting.set(id, waiting)
     exchanges.set(id, (dataStream) => this.#join(id, dataStream))
     // Only who reads notices a reset. This reads a chunk at the most, and the stream keeps it for the relay.
     stream.read(0)
-    onExchange(id, visitor, cameTo)
+    if (!this.#isLost) this.#announce(waiting)
   }
 
   /** Resets a visitor that waits. */
@@ -121,6 +139,30 @@ export class ServerTunnel implements TunnelInfo {
       this.turnAway(id, error ?? new TunnelError('closed', 'the tunnel was closed'))
     }
     this.#resolveClosed(error)
+  }
+
+  /** Why no visitor may come in now, if so. */
+  #whyNot(): TunnelError | undefined {
+    const { maxWaiting, whileLost } = this.#options
+    if (this.#waiting.size >= maxWaiting) {
+      return new TunnelError('limit-reached', `${maxWaiting} visitors wait at this tunnel already`)
+    }
+    if (this.#isLost && whileLost === 'refuse') {
+      return new TunnelError('connection-lost', 'the control connection of the tunnel is lost')
+    }
+    return undefined
+  }
+
+  /** Tells the client of a visitor, which waits from now on for so long. */
+  #announce(waiting: Waiting): void {
+    const { exchangeTimeout, onExchange } = this.#options
+    const { id, visitor, cameTo } = waiting
+    clearTimeout(waiting.timer)
+    waiting.timer = setTimeout(() => {
+      const message = `the client opened no data stream for this visitor within ${exchangeTimeout} ms`
+      this.turnAway(id, new TunnelError('exchange-expired', message))
+    }, exchangeTimeout).unref()
+    onExchange(id, visitor, cameTo)
   }
 
   #join(id: string, dataStream: Duplex): void {

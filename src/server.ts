@@ -1,7 +1,7 @@
 import type { EventEmitter } from 'node:events'
 import type { Duplex } from 'node:stream'
 import { formatAddress } from './address.js'
-import { admit } from './auth.js'
+import { type Admission, admit } from './auth.js'
 import { type ServerChannel, serverChannel } from './channel.js'
 import { type CloseOptions, type Connection, Connections, type Rejection, type Stats } from './connection.js'
 import { withDeadline } from './deadline.js'
@@ -9,7 +9,7 @@ import type { Drop } from './drops.js'
 import { Emitter } from './emitter.js'
 import { TunnelError, toTunnelError } from './errors.js'
 import { type Listener, listenOnAll, type Visitor } from './listener.js'
-import { errorFields, type FromClient, violation } from './protocol.js'
+import { errorFields, violation } from './protocol.js'
 import { readServerOptions, type ServerOptions, type Settings } from './server-options.js'
 import type { Exchanges, TunnelInfo } from './server-tunnel.js'
 import { Session } from './session.js'
@@ -25,8 +25,12 @@ export interface ServerEvents {
   reject: [rejection: Rejection, tunnel: TunnelInfo]
   /** Datagrams were dropped. Once a second for each tunnel at the most. */
   drop: [drop: Drop, tunnel: TunnelInfo]
-  /** A client was refused, or its control connection broke. */
+  /** A client was refused: at its login, or later for what it did. */
   refuse: [refusal: Refusal]
+  /** The control connection of a client was lost. Its tunnels are kept for a while. */
+  disconnect: [loss: Refusal]
+  /** A client that was lost is back, and has its tunnels again. */
+  reconnect: [client: Visitor]
   /** The server is closed. */
   close: []
 }
@@ -88,6 +92,7 @@ class TunnelServer extends Emitter<ServerEvents> implements Server {
   readonly #settings: Settings
   readonly #newcomers = new Set<ServerChannel>()
   readonly #sessions = new Set<Session>()
+  readonly #resumable = new Map<string, Session>()
   readonly #tunnels = new Set<TunnelInfo>()
   readonly #exchanges: Exchanges = new Map()
   /** Joined visitors, of tunnels open and closed. */
@@ -133,7 +138,7 @@ class TunnelServer extends Emitter<ServerEvents> implements Server {
       const first = await this.#greet(channel)
       switch (first?.type) {
         case 'hello':
-          return await this.#serve(channel, client)
+          return await this.#serve(channel, client, first.admission)
         case 'exchange':
           return this.#join(channel, first.id)
         case undefined:
@@ -150,7 +155,7 @@ class TunnelServer extends Emitter<ServerEvents> implements Server {
   }
 
   /** The first message of a connection, after the login where it is `hello`. */
-  async #greet(channel: ServerChannel): Promise<FromClient | undefined> {
+  async #greet(channel: ServerChannel) {
     const { secret, handshakeTimeout, newcomers } = this.#settings
     if (this.#newcomers.size >= newcomers) {
       throw new TunnelError('limit-reached', `${newcomers} connections are logging in already: try again`)
@@ -162,19 +167,27 @@ class TunnelServer extends Emitter<ServerEvents> implements Server {
     }, handshakeTimeout).unref()
     try {
       const first = await channel.receive()
-      if (first?.type === 'hello') await admit(channel, first, secret, this.#settings)
-      return first
+      return first?.type === 'hello' ? { ...first, admission: await admit(channel, first, secret) } : first
     } finally {
       clearTimeout(timer)
       this.#newcomers.delete(channel)
     }
   }
 
-  /** Serves a client until it is gone. */
-  async #serve(channel: ServerChannel, client: Visitor): Promise<void> {
-    const session = new Session(channel, client, {
+  /** Serves a client until its control connection ends. */
+  async #serve(channel: ServerChannel, client: Visitor, { proof, resume }: Admission): Promise<void> {
+    const session = this.#resumable.get(resume ?? '') ?? this.#newSession()
+    const running = session.run(channel, client, proof)
+    if (this.#connections.closing) session.close(serverClosed())
+    const error = await running
+    if (error && !this.#connections.closing) this.tell('refuse', { client, error })
+  }
+
+  #newSession(): Session {
+    const session: Session = new Session({
       ...this.#settings,
       exchanges: this.#exchanges,
+      resumable: this.#resumable,
       tally: this.#connections,
       onTunnel: (tunnel) => this.#addTunnel(tunnel),
       onReject: (rejection, tunnel) => {
@@ -186,12 +199,13 @@ class TunnelServer extends Emitter<ServerEvents> implements Server {
         this.#connections.add(connection, ...streams)
         this.tell('connection', connection, tunnel)
       },
+      cutSilent: (connections, timeout) => this.#connections.cutSilent(connections, timeout),
+      onLost: (client, error) => this.tell('disconnect', { client, error }),
+      onBack: (client) => this.tell('reconnect', client),
+      onEnd: () => this.#sessions.delete(session),
     })
     this.#sessions.add(session)
-    if (this.#connections.closing) session.close(serverClosed())
-    const error = await session.run()
-    this.#sessions.delete(session)
-    if (error && !this.#connections.closing) this.tell('refuse', { client, error })
+    return session
   }
 
   #addTunnel(tunnel: TunnelInfo): void {

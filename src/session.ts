@@ -1,85 +1,163 @@
-import type { Duplex } from 'node:stream'
+import { randomBytes } from 'node:crypto'
 import type { ServerChannel } from './channel.js'
-import type { Connection, Rejection } from './connection.js'
-import { type Drop, gatherDrops } from './drops.js'
+import type { Connection } from './connection.js'
 import { errorFromPeer, TunnelError, toTunnelError } from './errors.js'
-import type { Listener, Visitor } from './listener.js'
-import { openPort, type PortRange } from './ports.js'
-import { errorFields, type FromClient, type fromClient, type Message, violation } from './protocol.js'
-import { listenAt, type PublicAddress } from './public-address.js'
-import { type Exchanges, ServerTunnel, type TunnelInfo } from './server-tunnel.js'
-import { allowedPath } from './socket-folder.js'
+import { type GrantOptions, grant } from './grant.js'
+import type { Visitor } from './listener.js'
+import {
+  errorFields,
+  type FromClient,
+  type FromServer,
+  type fromClient,
+  type Message,
+  violation,
+} from './protocol.js'
+import type { ServerTunnel, TunnelInfo } from './server-tunnel.js'
 
 /** What a session has from its server. */
-export interface SessionOptions {
-  hosts: readonly string[]
-  /** The host that clients are told; null where they know it better. */
-  publicHost: string | null
-  ports: PortRange | undefined
-  /** The folder in which clients may listen on unix sockets. */
-  sockets: string | undefined
-  flowTimeout: number
-  maxFlows: number
-  unref: boolean
-  exchanges: Exchanges
-  exchangeTimeout: number
+export interface SessionOptions extends Omit<GrantOptions, 'client' | 'send'> {
   heartbeatInterval: number
   heartbeatTimeout: number
+  /** How long the tunnels are kept for a client that is lost. */
+  resumeTimeout: number
+  /** The sessions of the server that can be taken over, by their key. */
+  resumable: Map<string, Session>
   maxTunnels: number
-  maxWaiting: number
-  /** Where the server counts. */
-  tally: { drops: number }
   onTunnel(tunnel: TunnelInfo): void
-  onConnection(connection: Connection, tunnel: TunnelInfo, ...streams: Duplex[]): void
-  onReject(rejection: Rejection, tunnel: TunnelInfo): void
-  onDrop(drop: Drop, tunnel: TunnelInfo): void
+  /** Cuts those of these that are silent for so long; gives back what calls it off. */
+  cutSilent(connections: Iterable<Connection>, timeout: number): () => void
+  onLost(client: Visitor, error: TunnelError): void
+  onBack(client: Visitor): void
+  onEnd(): void
 }
 
 type Forward = Message<typeof fromClient, 'forward'>
 
-/** The server's half of a control connection after the login: owns the client's tunnels. */
+/** A session's control connection. While it is lost, its tunnels are kept until the timer ends them. */
+type Link =
+  | { state: 'up'; channel: ServerChannel }
+  | { state: 'lost'; timer: NodeJS.Timeout; spareSilent: () => void }
+  | { state: 'ended' }
+
+/** A client after its login, over one control connection after the other: owns its tunnels. */
 export class Session {
-  readonly #channel: ServerChannel
-  readonly #client: Visitor
   readonly #options: SessionOptions
   readonly #tunnels = new Map<number, ServerTunnel>()
+  /** Of the tunnels, those that the client has not asked for again since it came back. */
+  #kept = new Set<number>()
+  /** Visitors inside. */
+  readonly #connections = new Set<Connection>()
+  /** It is `ended` before its first control connection, too. */
+  #link: Link = { state: 'ended' }
+  #client: Visitor = { address: '', port: 0 }
+  /** What takes the session over: the last key that was given out, and the one before, until the client is heard. */
+  #keys: string[] = []
 
-  constructor(channel: ServerChannel, client: Visitor, options: SessionOptions) {
-    this.#channel = channel
-    this.#client = client
+  constructor(options: SessionOptions) {
     this.#options = options
   }
 
-  /** Serves the client until it leaves, breaks or falls silent. Never rejects; gives back what went wrong. */
-  async run(): Promise<TunnelError | undefined> {
+  /**
+   * Serves a client that has logged in until it leaves, breaks or falls silent. A control connection before this one is
+   * given up. Never rejects; gives back what went wrong, where that ends the session.
+   */
+  async run(channel: ServerChannel, client: Visitor, proof: string | null): Promise<TunnelError | undefined> {
+    this.#takeOver(channel, client, proof)
     const { heartbeatInterval, heartbeatTimeout } = this.#options
-    const heartbeat = setInterval(() => this.#channel.send({ type: 'heartbeat' }), heartbeatInterval).unref()
+    const heartbeat = setInterval(() => channel.send({ type: 'heartbeat' }), heartbeatInterval).unref()
     let error: TunnelError | undefined
     try {
-      for await (const message of this.#channel.messages(heartbeatTimeout)) await this.#serve(message)
+      for await (const message of channel.messages(heartbeatTimeout)) {
+        this.#forgetKeys(1)
+        await this.#serve(message, channel)
+      }
     } catch (caught) {
       error = toTunnelError(caught, 'connection-lost', 'the control connection broke')
-      this.#channel.send({ type: 'refuse', ...errorFields(error) })
+      channel.send({ type: 'refuse', ...errorFields(error) })
     }
     clearInterval(heartbeat)
-    this.#closeTunnels(
-      error ?? new TunnelError('connection-lost', 'the client left without closing its tunnels'),
-    )
-    this.#channel.finish()
+    channel.finish()
+    if (this.#link.state !== 'up' || this.#link.channel !== channel) return undefined
+    if (error?.code === 'connection-lost') {
+      this.#lose(error)
+      return undefined
+    }
+    this.#end(error ?? new TunnelError('connection-lost', 'the client left without closing its tunnels'))
     return error
   }
 
   /** Lets the client go and tells it why. */
   close(error: TunnelError): void {
-    this.#channel.interrupt(error)
+    if (this.#link.state === 'up') this.#link.channel.interrupt(error)
+    else this.#end(error)
   }
 
-  async #serve(message: FromClient): Promise<void> {
+  #takeOver(channel: ServerChannel, client: Visitor, proof: string | null): void {
+    const { heartbeatTimeout, exchangeTimeout, resumeTimeout, onBack } = this.#options
+    const before = this.#link
+    if (before.state === 'lost') {
+      clearTimeout(before.timer)
+      before.spareSilent()
+    } else if (before.state === 'up') {
+      // It has died without a word.
+      before.channel.stream.destroy()
+      for (const tunnel of this.#tunnels.values()) tunnel.lose()
+    }
+    this.#link = { state: 'up', channel }
+    this.#client = client
+    this.#kept = new Set(this.#tunnels.keys())
+
+    const resume = resumeTimeout > 0 ? { resumeTimeout, resume: this.#newKey() } : {}
+    channel.send({ type: 'welcome', proof, heartbeatTimeout, exchangeTimeout, ...resume })
+    if (before.state !== 'ended') onBack(client)
+  }
+
+  /** The key that was used goes on until the client is heard again: the very answer with the new one may be lost. */
+  #newKey(): string {
+    this.#forgetKeys(1)
+    const key = randomBytes(32).toString('hex')
+    this.#keys.unshift(key)
+    this.#options.resumable.set(key, this)
+    return key
+  }
+
+  #lose(error: TunnelError): void {
+    const { resumeTimeout, heartbeatTimeout, cutSilent, onLost } = this.#options
+    const spareSilent = cutSilent(this.#connections, Math.max(resumeTimeout, heartbeatTimeout))
+    if (resumeTimeout > 0) {
+      const timer = setTimeout(() => this.#end(error), resumeTimeout).unref()
+      this.#link = { state: 'lost', timer, spareSilent }
+      for (const tunnel of this.#tunnels.values()) tunnel.lose()
+    } else {
+      this.#end(error)
+    }
+    onLost(this.#client, error)
+  }
+
+  #end(error: TunnelError): void {
+    if (this.#link.state === 'lost') clearTimeout(this.#link.timer)
+    this.#link = { state: 'ended' }
+    this.#forgetKeys(0)
+    for (const tunnel of this.#tunnels.values()) tunnel.close(error)
+    this.#tunnels.clear()
+    this.#options.onEnd()
+  }
+
+  /** Forgets all keys but so many of the last. */
+  #forgetKeys(count: number): void {
+    for (const key of this.#keys.splice(count)) this.#options.resumable.delete(key)
+  }
+
+  #send(message: FromServer): void {
+    if (this.#link.state === 'up') this.#link.channel.send(message)
+  }
+
+  async #serve(message: FromClient, channel: ServerChannel): Promise<void> {
     switch (message.type) {
       case 'heartbeat':
-        return
+        return this.#giveUpKept()
       case 'forward':
-        return this.#forward(message)
+        return this.#forward(message, channel)
       case 'close':
         return this.#close(message.tunnel)
       case 'reject':
@@ -90,15 +168,19 @@ export class Session {
     }
   }
 
-  async #forward(message: Forward): Promise<void> {
+  async #forward(message: Forward, channel: ServerChannel): Promise<void> {
     const number = message.tunnel
-    if (this.#tunnels.has(number)) throw violation(`asked for tunnel ${number} twice`)
+    const kept = this.#tunnels.get(number)
+    if (kept) return this.#resume(kept, message)
     try {
       const tunnel = await this.#open(message)
+      if (this.#link.state !== 'up' || this.#link.channel !== channel) {
+        // Whoever asked for it has gone meanwhile.
+        tunnel.close()
+        return
+      }
       this.#tunnels.set(number, tunnel)
-      const host = tunnel.path === undefined ? this.#options.publicHost : null
-      const { port, path } = tunnel
-      this.#channel.send({ type: 'forwarded', tunnel: number, host, port, path })
+      this.#forwarded(number, tunnel)
       this.#options.onTunnel(tunnel)
     } catch (caught) {
       const error = toTunnelError(
@@ -106,66 +188,50 @@ export class Session {
         'address-unavailable',
         'the server could not open the public address',
       )
-      this.#channel.send({ type: 'closed', tunnel: number, ...errorFields(error) })
+      channel.send({ type: 'closed', tunnel: number, ...errorFields(error) })
     }
   }
 
-  async #open(message: Forward): Promise<ServerTunnel> {
-    const { ports, unref, maxTunnels, hosts, sockets } = this.#options
-    const { tunnel: number, protocol, port: asked } = message
+  /** The client is back and still wants a tunnel that was kept for it. */
+  #resume(tunnel: ServerTunnel, { tunnel: number, protocol, port, path }: Forward): void {
+    if (!this.#kept.delete(number)) throw violation(`asked for tunnel ${number} twice`)
+    const isSame =
+      protocol === tunnel.protocol &&
+      (tunnel.path === undefined ? port === tunnel.port : path === tunnel.path)
+    if (!isSame) throw violation(`asked for another tunnel ${number} than it had`)
+    this.#forwarded(number, tunnel)
+    tunnel.resume()
+  }
+
+  /** The client is back, and has asked by now for what it still wants. */
+  #giveUpKept(): void {
+    for (const number of this.#kept) this.#close(number)
+    this.#kept.clear()
+  }
+
+  #forwarded(number: number, { port, path }: ServerTunnel): void {
+    const host = path === undefined ? this.#options.publicHost : null
+    this.#send({ type: 'forwarded', tunnel: number, host, port, path })
+  }
+
+  #open(message: Forward): Promise<ServerTunnel> {
+    const { maxTunnels } = this.#options
     if (this.#tunnels.size >= maxTunnels) {
       throw new TunnelError(
         'limit-reached',
         `the client has as many tunnels as it may (${maxTunnels}): close one, or raise limits.tunnels`,
       )
     }
-    let tunnel: ServerTunnel | undefined
-    const onDrop = gatherDrops(this.#options.tally, (drop) => {
-      this.#channel.send({ type: 'dropped', tunnel: number, ...drop })
-      if (tunnel) this.#options.onDrop(drop, tunnel)
-    })
-    const settings = { unref, ...this.#flowSettings(message), onDrop }
-    // No visitor is handed over before the event loop turns, and by then the tunnel is there.
-    const listenOn = (address: PublicAddress) =>
-      listenAt(address, settings, (stream, visitor, cameTo) => tunnel?.park(stream, visitor, cameTo))
-    const path = protocol === 'unix' ? allowedPath(sockets, message.path) : undefined
-    const listener = await (protocol === 'unix'
-      ? listenOn({ protocol, path: path ?? '' })
-      : openPort(ports, asked, (port) => listenOn({ protocol, hosts, port })))
-    tunnel = this.#tunnelAt(listener, message, path)
-    return tunnel
-  }
-
-  #tunnelAt(
-    listener: Listener,
-    { tunnel: number, protocol }: Forward,
-    path: string | undefined,
-  ): ServerTunnel {
-    const tunnel: ServerTunnel = new ServerTunnel(listener, {
+    return grant(message, {
       ...this.#options,
-      protocol,
-      path,
-      client: this.#client,
-      onExchange: (id, { address, port }, cameTo) => {
-        const where = { address, port, localAddress: cameTo.address, localPort: cameTo.port }
-        this.#channel.send({ type: 'exchange', tunnel: number, id, ...where })
+      client: () => this.#client,
+      send: (message) => this.#send(message),
+      onConnection: (connection, tunnel, ...streams) => {
+        this.#connections.add(connection)
+        connection.closed.then(() => this.#connections.delete(connection))
+        this.#options.onConnection(connection, tunnel, ...streams)
       },
-      onConnection: (connection, ...streams) => this.#options.onConnection(connection, tunnel, ...streams),
-      onReject: (rejection) => this.#options.onReject(rejection, tunnel),
     })
-    return tunnel
-  }
-
-  /** As the client wants them, as far as it may; else the server's own. */
-  #flowSettings({ protocol, flowTimeout, maxFlows }: Forward): { flowTimeout: number; maxFlows: number } {
-    const most = this.#options.maxFlows
-    if (protocol === 'udp' && maxFlows !== undefined && maxFlows > most) {
-      throw new TunnelError(
-        'limit-reached',
-        `maxFlows may be ${most} at this server, not ${maxFlows}: raise limits.flows there`,
-      )
-    }
-    return { flowTimeout: flowTimeout ?? this.#options.flowTimeout, maxFlows: maxFlows ?? most }
   }
 
   #close(number: number): void {
@@ -175,11 +241,6 @@ export class Session {
     this.#tunnels.delete(number)
     tunnel.close()
     const error = new TunnelError('closed', 'the tunnel was closed')
-    this.#channel.send({ type: 'closed', tunnel: number, ...errorFields(error) })
-  }
-
-  #closeTunnels(error: TunnelError): void {
-    for (const tunnel of this.#tunnels.values()) tunnel.close(error)
-    this.#tunnels.clear()
+    this.#send({ type: 'closed', tunnel: number, ...errorFields(error) })
   }
 }

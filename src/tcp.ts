@@ -14,9 +14,9 @@ import {
 
 /**
  * How long one of several addresses of a name is tried before the next, in milliseconds. Node's own 250 are
- * too few for a server on another continent.
+ * too few for a server on another continent; a SYN that was lost is sent again after a second.
  */
-const ATTEMPT_TIMEOUT = 3_000
+const ATTEMPT_TIMEOUT = 1_500
 
 /** Listens, and resolves when it does. Rejects with `port-taken`, `address-unavailable`, or the signal's reason. */
 export async function listenTcp(

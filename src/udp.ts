@@ -8,11 +8,6 @@ import { socketAddress } from './socket.js'
 import { whenClosed } from './stream.js'
 import { attempt, growBuffers, openSocket } from './udp-socket.js'
 
-/**
- * Flows that may make room in a second. Each newcomer costs a data stream, and those of all tunnels are made by one server.
- */
-const MAX_ENDED = 50
-
 export interface FlowSettings {
   /** Milliseconds of silence in both directions after which a flow ends. */
   flowTimeout: number
@@ -68,9 +63,6 @@ class Flows {
   readonly #taking = new Map<string, Flow>()
   readonly #open = new Set<Flow>()
   readonly #queue = { bytes: 0 }
-  /** How many made room since this second began. */
-  #ended = 0
-  #second = 0
 
   constructor(socket: dgram.Socket, settings: FlowSettings) {
     this.#socket = socket
@@ -85,7 +77,7 @@ class Flows {
   open(from: dgram.RemoteInfo): Flow | undefined {
     const { flowTimeout, maxFlows, onDrop } = this.#settings
     if (this.#taking.size >= maxFlows && !this.#makeRoom()) {
-      onDrop(1, `there are ${maxFlows} visitors already, and others came just before`)
+      onDrop(1, `${maxFlows} visitors are being joined already`)
       return undefined
     }
     const key = keyOf(from)
@@ -123,17 +115,10 @@ class Flows {
   /** Ends the flow that was silent the longest. One that waits keeps its place: in a flood, nobody would ever get in. */
   #makeRoom(): boolean {
     const { maxFlows } = this.#settings
-    const now = performance.now()
-    if (now - this.#second >= 1_000) {
-      this.#second = now
-      this.#ended = 0
-    }
-    if (this.#ended >= MAX_ENDED) return false
     for (const flow of this.#taking.values()) {
       // Nobody reads from it yet.
       if (flow.readableFlowing === null) continue
       const why = `this visitor was silent the longest when more than ${maxFlows} came`
-      this.#ended++
       flow.destroy(new TunnelError('limit-reached', why))
       return true
     }

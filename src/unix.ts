@@ -76,15 +76,17 @@ export async function listenUnix(
   const made = Buffer.byteLength(other) > MAX_PATH ? path : other
   let own: bigint | undefined
   try {
-    await removeStale(path)
-    server.listen({ path: made, backlog: BACKLOG })
-    await listening(server, `unix:${path}`, aborted)
-    if (mode !== undefined) chmodSync(made, mode)
-    own = look(made)?.ino
-    if (made !== path) {
-      linkSync(made, path)
-      unlinkSync(made)
-    }
+    await inTurn(path, async () => {
+      await removeStale(path)
+      server.listen({ path: made, backlog: BACKLOG })
+      await listening(server, `unix:${path}`, aborted)
+      if (mode !== undefined) chmodSync(made, mode)
+      own = look(made)?.ino
+      if (made !== path) {
+        linkSync(made, path)
+        unlinkSync(made)
+      }
+    })
   } catch (error) {
     server.close()
     throw unixListenError(error, path)
@@ -100,6 +102,21 @@ export async function listenUnix(
       }
       await closeServer(server)
     },
+  }
+}
+
+/** The last of those who want a path, by the path. */
+const turns = new Map<string, Promise<void>>()
+
+/** Runs one after another what wants the same path: of several that find a stale file, one would take another's away. */
+async function inTurn(path: string, work: () => Promise<void>): Promise<void> {
+  const turn = (turns.get(path) ?? Promise.resolve()).then(work)
+  const done = turn.catch(() => {})
+  turns.set(path, done)
+  try {
+    await turn
+  } finally {
+    if (turns.get(path) === done) turns.delete(path)
   }
 }
 

@@ -12,21 +12,28 @@ import { ask } from './helpers/visitor.js'
 const secret = 'correct horse battery staple'
 
 /** What the code takes for random, where that is given. */
-const random = vi.hoisted((): { nonce?: string; id?: string } => ({}))
+const random = vi.hoisted((): { bytes: unknown[]; id?: string } => ({ bytes: [] }))
 
 vi.mock('node:crypto', async (original) => {
   const crypto = await original<typeof import('node:crypto')>()
   return {
     ...crypto,
-    randomBytes: (size: number) =>
-      random.nonce ? Buffer.from(random.nonce, 'hex') : crypto.randomBytes(size),
+    randomBytes: (size: number) => {
+      const next = random.bytes.shift()
+      return next ? Buffer.from(`${next}`, 'hex') : crypto.randomBytes(size)
+    },
     randomUUID: () => random.id ?? crypto.randomUUID(),
   }
 })
 
 describe('a server with a secret', () => {
   test('lets in who holds it, and proves that it holds it too', async () => {
-    await using server = await createServer({ secret, heartbeatTimeout: 12_345, exchangeTimeout: 6_789 })
+    await using server = await createServer({
+      secret,
+      heartbeatTimeout: 12_345,
+      exchangeTimeout: 6_789,
+      resumeTimeout: 4_321,
+    })
     await using peer = await RawPeer.connect(server)
     const mine = nonce()
 
@@ -44,6 +51,8 @@ describe('a server with a secret', () => {
       proof: prove('server', secret, mine, challenge.nonce),
       heartbeatTimeout: 12_345,
       exchangeTimeout: 6_789,
+      resumeTimeout: 4_321,
+      resume: expect.stringMatching(/^[0-9a-f]{64}$/),
     })
     expect((await peer.forward()).port).toBeGreaterThan(0)
   })
@@ -142,7 +151,7 @@ describe('a server without a secret', () => {
 describe('a client with a secret', () => {
   test('opens tunnels at a server that proves that it holds it', async () => {
     await using server = await fakeServer(secret)
-    const opening = openTunnel(3000, { server })
+    const opening = openTunnel(3000, { server, reconnect: false })
     await using peer = await (await server.accept()).admit(secret)
     await peer.receive('forward')
     peer.send({ type: 'forwarded', tunnel: 1, host: null, port: 4_000 })
@@ -314,12 +323,12 @@ const examples = documentation
 
 describe('the example in the documentation', () => {
   afterEach(() => {
-    delete random.nonce
+    random.bytes = []
     delete random.id
   })
 
   test.each(examples)('is what a server says: $title', async ({ lines, field }) => {
-    random.nonce = field('challenge', 'nonce')
+    random.bytes = [field('challenge', 'nonce'), field('welcome', 'resume')]
     random.id = field('exchange', 'id')
     await using server = await createServer(field('challenge', 'secret') ? { secret } : {})
     await using client = await RawPeer.connect(server)
@@ -347,7 +356,7 @@ describe('the example in the documentation', () => {
   const ofThisVersion = examples.filter(({ field }) => field('hello', 'version') === 1)
 
   test.each(ofThisVersion)('is what a client says: $title', async ({ section, lines, field }) => {
-    random.nonce = field('hello', 'nonce')
+    random.bytes = [field('hello', 'nonce')]
     const held = /takes the secret to be `(.+)`/.exec(section)?.[1] ?? secret
     await using server = await fakeServer(field('challenge', 'secret') ? held : undefined)
     await using target = await tcpTarget((socket) => socket.on('data', () => socket.write('pong')))

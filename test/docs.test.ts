@@ -287,7 +287,7 @@ const causes = {
   },
   async 'connection-lost'() {
     await using server = pipe(['server', '--port', '0'])
-    const tunnel = await openTunnel(3000, { server: await server.stdout.line(/^pipe:/) })
+    const tunnel = await openTunnel(3000, { server: await server.stdout.line(/^pipe:/), reconnect: false })
     server.signal('SIGKILL')
     return tunnel.closed
   },

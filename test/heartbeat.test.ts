@@ -21,7 +21,11 @@ describe('a heartbeat', () => {
   })
 
   test('that a client does not answer costs it its tunnels', async () => {
-    await using server = await createServer({ heartbeatInterval: 20, heartbeatTimeout: 200 })
+    await using server = await createServer({
+      heartbeatInterval: 20,
+      heartbeatTimeout: 200,
+      resumeTimeout: 0,
+    })
     await using client = await RawPeer.connect(server)
     await client.logIn()
     const opened = pEvent<'tunnel', TunnelInfo>(server, 'tunnel')
@@ -37,7 +41,7 @@ describe('a heartbeat', () => {
 
   test('that a server does not send costs the tunnel', async () => {
     await using server = await fakeServer()
-    const opening = openTunnel(3000, { server })
+    const opening = openTunnel(3000, { server, reconnect: false })
     const peer = await (await server.accept()).admit(undefined, { heartbeatTimeout: 200 })
     const { tunnel: number } = await peer.receive('forward')
     peer.send({ type: 'forwarded', tunnel: number, host: null, port: 4000 })

@@ -272,7 +272,9 @@ describe('a field', () => {
     }),
     silence: optional(time),
     flows: optional(range(1, 1_000_000)),
+    whileLost: optional({ right: ['wait', 'refuse'], wrong: ['WAIT', '', 'close', ...noTexts] }),
     nonce: hex,
+    key: optional(hex),
     proof: { right: [null, ...hex.right], wrong: hex.wrong.filter((value) => value !== null) },
     id: uuid,
     code: {
@@ -403,7 +405,7 @@ test('every message is decoded as it was encoded', () => {
 
   const client: fc.Arbitrary<FromClient> = fc.oneof(
     fc.record({ ...type('hello'), version: fc.integer({ min: 1, max: 65_535 }), nonce: hex }),
-    fc.record({ ...type('login'), proof }),
+    fc.record({ ...type('login'), proof, resume: hex }, { requiredKeys: ['type', 'proof'] }),
     fc.record(
       {
         ...type('forward'),
@@ -413,6 +415,7 @@ test('every message is decoded as it was encoded', () => {
         path,
         flowTimeout: time,
         maxFlows: fc.integer({ min: 1, max: 1_000_000 }),
+        whileLost: fc.constantFrom('wait' as const, 'refuse' as const),
       },
       { requiredKeys: ['type', 'tunnel', 'protocol', 'port'] },
     ),
@@ -423,7 +426,17 @@ test('every message is decoded as it was encoded', () => {
   )
   const server: fc.Arbitrary<FromServer> = fc.oneof(
     fc.record({ ...type('challenge'), nonce: hex, secret: fc.boolean() }),
-    fc.record({ ...type('welcome'), proof, heartbeatTimeout: time, exchangeTimeout: time }),
+    fc.record(
+      {
+        ...type('welcome'),
+        proof,
+        heartbeatTimeout: time,
+        exchangeTimeout: time,
+        resumeTimeout: time,
+        resume: hex,
+      },
+      { requiredKeys: ['type', 'proof', 'heartbeatTimeout', 'exchangeTimeout'] },
+    ),
     fc.record({ ...type('refuse'), ...error }),
     fc.record(
       { ...type('forwarded'), tunnel: number, host: fc.option(address), port, path },

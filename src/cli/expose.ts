@@ -7,18 +7,33 @@ interface ExposeOptions extends SecretOptions, LocalArguments {
   to?: string
   port?: number
   listen?: string
+  retry?: boolean
+  reconnect?: boolean
 }
 
-/** `pipe expose`: runs until it is told to end, or the link is lost. */
+/** How long `--retry` tries, in milliseconds. */
+const PATIENCE = 60_000
+
+/** `pipe expose`: runs until it is told to end, or the link is lost for good. */
 export function expose(targets: string[], options: ExposeOptions): Promise<void> {
   return run(options, targets.length, async (signal) => {
-    const { to, listen } = options
+    const { to, listen, retry, reconnect } = options
     if (listen !== undefined && targets.length > 1) {
       throw invalidOption('--listen', 'given with one target alone', listen)
     }
     const wanted = readTargets(targets, options.port)
     const local = readLocalArguments(options)
-    return openTunnels(wanted, { ...local, server: to, listen, secret: readSecret(options), signal })
+    const secret = readSecret(options)
+    return openTunnels(wanted, {
+      ...local,
+      server: to,
+      listen,
+      secret,
+      retry,
+      reconnect,
+      ...(retry && { timeout: PATIENCE }),
+      signal,
+    })
   })
 }
 

@@ -18,6 +18,8 @@ export interface Report {
   connection(tunnel: Tunnel, connection: Connection, end: ConnectionEnd): void
   reject(tunnel: Tunnel, rejection: Rejection): void
   drop(tunnel: Tunnel, drop: Drop): void
+  disconnect(tunnel: Tunnel, error: TunnelError): void
+  reconnect(tunnel: Tunnel, after: number): void
   closing(visitors: number): void
   close(tunnel: Tunnel, error: TunnelError | undefined): void
   error(error: unknown): void
@@ -54,6 +56,12 @@ export function textReport({ quiet, many }: { quiet: boolean; many: boolean }): 
     },
     drop(tunnel, { count, reason }) {
       sayOf(tunnel, undefined, red(`${datagrams(count)} dropped: ${reason}`))
+    },
+    disconnect(tunnel, error) {
+      sayOf(tunnel, undefined, red(`link lost, reconnecting: ${error.message}`))
+    },
+    reconnect(tunnel, after) {
+      sayOf(tunnel, undefined, `link is back after ${milliseconds(after)}`)
     },
     closing(visitors) {
       if (visitors > 0) say(dim(closingLine(visitors)))
@@ -93,6 +101,12 @@ export function jsonReport(): Report {
     },
     drop({ target, url }, { count, reason }) {
       write('drop', { target, url, count, reason })
+    },
+    disconnect({ target, url }, error) {
+      write('disconnect', { target, url, error: plain(error) })
+    },
+    reconnect({ target, url }, after) {
+      write('reconnect', { target, url, after })
     },
     closing() {},
     close({ target, url }, error) {

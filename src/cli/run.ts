@@ -75,6 +75,12 @@ function announce(tunnel: Tunnel, report: Report): void {
   )
   tunnel.on('reject', (rejection) => report.reject(tunnel, rejection))
   tunnel.on('drop', (drop) => report.drop(tunnel, drop))
+  let lostAt = 0
+  tunnel.on('disconnect', (error) => {
+    lostAt = performance.now()
+    report.disconnect(tunnel, error)
+  })
+  tunnel.on('reconnect', () => report.reconnect(tunnel, performance.now() - lostAt))
   report.ready(tunnel)
 }
 

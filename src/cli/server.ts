@@ -51,6 +51,8 @@ function report(server: Server): void {
   server.on('refuse', ({ client, error }) => {
     say(`refused ${formatVisitor(client)}: ${error.message}`)
   })
+  server.on('disconnect', ({ client, error }) => say(`lost ${formatVisitor(client)}: ${error.message}`))
+  server.on('reconnect', (client) => say(`${formatVisitor(client)} is back`))
 }
 
 /** `127.0.0.1:41234`, `udp:127.0.0.1:41234` or `unix:/tmp/x.sock`. */

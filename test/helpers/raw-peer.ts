@@ -17,13 +17,15 @@ export type Wire = Record<string, unknown>
 /** One end of a connection: a client's, a server's, or a data stream's. */
 export class RawPeer implements AsyncDisposable {
   readonly socket: net.Socket
-  #unread = Buffer.alloc(0)
+  #chunks: Buffer[] = []
+  #size = 0
   #ended: 'end' | 'reset' | undefined
 
   constructor(socket: net.Socket) {
     this.socket = socket
     socket.on('data', (chunk) => {
-      this.#unread = Buffer.concat([this.#unread, chunk])
+      this.#chunks.push(chunk)
+      this.#size += chunk.length
     })
     socket.on('end', () => {
       this.#ended ??= 'end'
@@ -72,13 +74,14 @@ export class RawPeer implements AsyncDisposable {
 
   /** So many bytes. */
   async read(size: number): Promise<Buffer> {
-    while (this.#unread.length < size) {
-      if (this.#ended) throw new Error(`${this.#ended} after ${this.#unread.length} of ${size} bytes`)
+    while (this.#size < size) {
+      if (this.#ended) throw new Error(`${this.#ended} after ${this.#size} of ${size} bytes`)
       await this.#next('data')
     }
-    const bytes = this.#unread.subarray(0, size)
-    this.#unread = this.#unread.subarray(size)
-    return bytes
+    const { unread } = this
+    this.#chunks = [unread.subarray(size)]
+    this.#size -= size
+    return unread.subarray(0, size)
   }
 
   /** The next message, which has to be of this type. Heartbeats are passed over where none is due. */
@@ -95,7 +98,7 @@ export class RawPeer implements AsyncDisposable {
   async refusal(): Promise<Wire> {
     const refusal = await this.receive('refuse')
     if ((await this.ended()) !== 'end') throw new Error('reset instead of ended')
-    if (this.#unread.length > 0) throw new Error(`sent ${this.#unread} behind refuse`)
+    if (this.#size > 0) throw new Error(`sent ${this.unread} behind refuse`)
     this.end()
     return refusal
   }
@@ -108,17 +111,19 @@ export class RawPeer implements AsyncDisposable {
 
   /** Bytes that came and that nobody has read. */
   get unread(): Buffer {
-    return this.#unread
+    if (this.#chunks.length > 1) this.#chunks = [Buffer.concat(this.#chunks)]
+    return this.#chunks[0] ?? Buffer.alloc(0)
   }
 
-  /** Logs in as a client does, and gives back the server's `welcome`. */
-  async logIn(secret?: string): Promise<Wire> {
+  /** Logs in as a client does, with the key of a session where it takes one over, and gives back the server's `welcome`. */
+  async logIn(secret?: string, resume?: unknown): Promise<Wire> {
     const mine = nonce()
     this.send({ type: 'hello', version: 1, nonce: mine })
     const challenge = await this.receive('challenge')
     this.send({
       type: 'login',
       proof: secret === undefined ? null : prove('client', secret, mine, challenge.nonce),
+      resume,
     })
     return this.receive('welcome')
   }

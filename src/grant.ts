@@ -1,0 +1,86 @@
+import type { Duplex } from 'node:stream'
+import type { Connection, Rejection } from './connection.js'
+import { type Drop, gatherDrops } from './drops.js'
+import { TunnelError } from './errors.js'
+import type { Visitor } from './listener.js'
+import { openPort, type PortRange } from './ports.js'
+import type { FromServer, fromClient, Message } from './protocol.js'
+import { listenAt, type PublicAddress } from './public-address.js'
+import { type Exchanges, ServerTunnel, type TunnelInfo } from './server-tunnel.js'
+import { allowedPath } from './socket-folder.js'
+
+type Forward = Message<typeof fromClient, 'forward'>
+
+/** What clients may have, and who is told of what comes to it. */
+export interface GrantOptions {
+  hosts: readonly string[]
+  /** The host that clients are told; null where they know it better. */
+  publicHost: string | null
+  ports: PortRange | undefined
+  /** The folder in which clients may listen on unix sockets. */
+  sockets: string | undefined
+  flowTimeout: number
+  maxFlows: number
+  unref: boolean
+  exchanges: Exchanges
+  exchangeTimeout: number
+  maxWaiting: number
+  /** Where the server counts. */
+  tally: { drops: number }
+  /** Where the client's control connection comes from, or came from last. */
+  client(): Visitor
+  /** Tells the client, unless it is lost. */
+  send(message: FromServer): void
+  onReject(rejection: Rejection, tunnel: TunnelInfo): void
+  onDrop(drop: Drop, tunnel: TunnelInfo): void
+  onConnection(connection: Connection, tunnel: TunnelInfo, ...streams: Duplex[]): void
+}
+
+/**
+ * Opens the public address that a client asks for. Rejects with `port-not-allowed`, `port-taken`, `ports-exhausted`,
+ * `path-not-allowed`, `path-taken`, `address-unavailable` or `limit-reached`.
+ */
+export async function grant(message: Forward, options: GrantOptions): Promise<ServerTunnel> {
+  const { tunnel: number, protocol, port: asked, whileLost = 'wait' } = message
+  const { ports, unref, hosts, sockets, send } = options
+  let tunnel: ServerTunnel | undefined
+  const onDrop = gatherDrops(options.tally, (drop) => {
+    send({ type: 'dropped', tunnel: number, ...drop })
+    if (tunnel) options.onDrop(drop, tunnel)
+  })
+  const settings = { unref, ...flowSettings(message, options), onDrop }
+  // No visitor is handed over before the event loop turns, and by then the tunnel is there.
+  const listenOn = (address: PublicAddress) =>
+    listenAt(address, settings, (stream, visitor, cameTo) => tunnel?.park(stream, visitor, cameTo))
+  const path = protocol === 'unix' ? allowedPath(sockets, message.path) : undefined
+  const listener = await (protocol === 'unix'
+    ? listenOn({ protocol, path: path ?? '' })
+    : openPort(ports, asked, (port) => listenOn({ protocol, hosts, port })))
+
+  const granted: ServerTunnel = new ServerTunnel(listener, {
+    ...options,
+    protocol,
+    path,
+    whileLost,
+    onExchange: (id, { address, port }, cameTo) => {
+      const where = { address, port, localAddress: cameTo.address, localPort: cameTo.port }
+      send({ type: 'exchange', tunnel: number, id, ...where })
+    },
+    onConnection: (connection, ...streams) => options.onConnection(connection, granted, ...streams),
+    onReject: (rejection) => options.onReject(rejection, granted),
+  })
+  tunnel = granted
+  return granted
+}
+
+/** As the client wants them, as far as it may; else the server's own. */
+function flowSettings({ protocol, flowTimeout, maxFlows }: Forward, options: GrantOptions) {
+  const most = options.maxFlows
+  if (protocol === 'udp' && maxFlows !== undefined && maxFlows > most) {
+    throw new TunnelError(
+      'limit-reached',
+      `maxFlows may be ${most} at this server, not ${maxFlows}: raise limits.flows there`,
+    )
+  }
+  return { flowTimeout: flowTimeout ?? options.flowTimeout, maxFlows: maxFlows ?? most }
+}
