@@ -135,14 +135,14 @@ async function openThrough(
 
 /** How often a lost control connection is to be made anew. */
 function readMaxReconnects(options: Omit<TunnelOptions, 'port'>): number {
-  const { retry, reconnect, maxReconnects, whileLost } = options
+  const { retry = false, reconnect = true, maxReconnects, whileLost } = options
   for (const [name, value] of Object.entries({ retry, reconnect })) {
-    if (value !== undefined && typeof value !== 'boolean') throw invalidOption(name, 'true or false', value)
+    if (typeof value !== 'boolean') throw invalidOption(name, 'true or false', value)
   }
   if (whileLost !== undefined && whileLost !== 'wait' && whileLost !== 'refuse')
     throw invalidOption('whileLost', "'wait' or 'refuse'", whileLost)
   if (maxReconnects !== undefined) checkInteger('maxReconnects', maxReconnects, 1, MAX_TIMEOUT)
-  return reconnect === false ? 0 : (maxReconnects ?? Number.POSITIVE_INFINITY)
+  return reconnect ? (maxReconnects ?? Number.POSITIVE_INFINITY) : 0
 }
 
 /** What the client asks the server for. */

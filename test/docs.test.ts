@@ -372,13 +372,17 @@ async function rejection(promise: Promise<AsyncDisposable>): Promise<TunnelError
 /** Each JSON object that `pipe expose --json` can print, in the order of the documentation. */
 async function printedJson(): Promise<Record<string, unknown>[]> {
   await using target = await httpTarget((_request, response) => response.end('ok'))
-  await using program = pipe(['expose', '--json', target.address])
+  const server = await createServer()
+  await using program = pipe(['expose', '--json', target.address, '--to', server.address])
   const { url } = JSON.parse(await program.stdout.line(/"ready"/))
   await fetch(url, { headers: { connection: 'close' } })
   await program.stdout.line(/"connection"/)
   await target[Symbol.asyncDispose]()
   await expect(fetch(url)).rejects.toThrow()
   await program.stdout.line(/target-unreachable/)
+  await server.close()
+  await using _restarted = await createServer({ port: server.port })
+  await program.stdout.line(/"reconnect"/)
   program.signal('SIGINT')
   const { stdout } = await program.ended()
   const closing = stdout.lastIndexOf('\n', stdout.length - 2)
