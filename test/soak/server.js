@@ -1,0 +1,13 @@
+/** A process with a tunnel server. */
+import { createServer } from 'pipe-tunnel'
+import { answerParent } from './child.js'
+
+let server
+
+answerParent({
+  async listen(options) {
+    server = await createServer(options)
+  },
+  status: () => ({ connections: server.connections, tunnels: server.tunnels.length, stats: server.stats }),
+  close: (options) => server.close(options),
+})
