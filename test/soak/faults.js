@@ -29,7 +29,7 @@ const faults = {
   async 'client killed'({ world, slot }) {
     await slot.child.kill()
     await world.startClient(slot)
-    return () => world.openTunnels(slot)
+    return (kind) => world.openMain(slot, kind)
   },
   async 'client stopped'({ slot, random }) {
     await slot.child.stop(longerThanHeartbeat(random))
@@ -43,13 +43,22 @@ const faults = {
     await wait(longerThanHeartbeat(random))
     await world.link.ask('heal', { slot: slot.index })
   },
+  /** The server that comes back knows nothing of who was lost. */
+  async 'server killed, link blackholed'({ world, slot, random }) {
+    await world.link.ask('block', { slot: slot.index, up: true, down: true })
+    await wait(random.between(0, HEARTBEAT_TIMEOUT))
+    await world.server.kill()
+    await world.startServer()
+    await wait(random.between(0, HEARTBEAT_TIMEOUT))
+    await world.link.ask('heal', { slot: slot.index })
+  },
   async garbage({ world, slot, random }) {
     await throwGarbage(world, slot, random)
   },
 }
 
 /** Those that end connections of visitors inside; the others may delay them and no more. */
-const cutting = ['server killed', 'server closed', 'client killed']
+const cutting = /killed|closed/
 
 export const kindsOfFault = Object.keys(faults)
 
@@ -72,17 +81,19 @@ async function inject(world, { kind, slot, random }, tell) {
   const end = ledger.begin({
     kind,
     slots: slots.map(({ index }) => index),
-    cuts: cutting.includes(kind),
-    kills: kind.endsWith('killed'),
+    cuts: cutting.test(kind),
+    kills: kind.includes('killed'),
   })
   tell(`${kind}${slots.length === 1 ? `, client ${slot.index}` : ''}`)
   try {
-    const goOn = await faults[kind]({ world, slot, random })
+    const comeBack = await faults[kind]({ world, slot, random })
     const back = performance.now()
-    await goOn?.()
     const times = await Promise.all(
       slots.flatMap((one) =>
-        KINDS.map((name) => whenReached(world, one, name, AbortSignal.timeout(RECOVERY_TIMEOUT))),
+        KINDS.map(async (name) => {
+          await comeBack?.(name)
+          return whenReached(world, one, name, AbortSignal.timeout(RECOVERY_TIMEOUT))
+        }),
       ),
     )
     for (const [index, time] of times.entries()) {

@@ -36,8 +36,8 @@ async function throwAt(port, random) {
   const closed = new Promise((resolve) => socket.once('close', resolve))
   socket.write(random.pick(garbage)(random))
   await Promise.race([closed, wait(random.between(0, 400))])
-  if (random.chance(0.5)) socket.destroy()
-  else if (!socket.connecting && !socket.destroyed) socket.resetAndDestroy()
+  if (socket.connecting || random.chance(0.5)) socket.destroy()
+  else socket.resetAndDestroy()
   await closed
 }
 

@@ -5,39 +5,27 @@ const MB = 1e6
 
 /** The lines of the table. */
 export function* table({ ledger, seed, seconds, processes }) {
+  const all = (name) => ledger.counted(name)
+  const latency = [0.5, 0.99, 1].map((part) => ms(ledger.latencies, part))
+  const dropped = all('datagrams sent') - all('datagrams echoed')
+  const kills = ledger.countsBelow('end at kill ').map(([what, count]) => `${count} at ${what}`)
   yield* section(`${seconds.toFixed(0)} s, seed ${seed}`, [
-    ['bytes checked', `${(ledger.counted('bytes') / MB).toFixed(1)} MB`],
+    ['bytes checked', `${(all('bytes') / MB).toFixed(1)} MB`],
     [
       'connections',
-      ledger.counted('connections'),
-      'ended',
-      ledger.counted('ended visitor'),
-      'cut',
-      ledger.counted('cut visitor'),
-      'refused',
-      ledger.counted('refused'),
+      `${all('connections')}: ${all('ended visitor')} ended, ${all('cut visitor')} cut; ${all('refused')} refused`,
     ],
-    ['requests', ledger.counted('requests'), 'cut', ledger.counted('requests cut')],
-    ['requests without a fault', 'p50', ...ms(ledger.latencies, 0.5), 'p99', ...ms(ledger.latencies, 0.99)],
+    ['requests', `${all('requests')}; ${all('requests cut')} cut`],
+    ['requests without a fault', `p50 ${latency[0]}, p99 ${latency[1]}, max ${latency[2]}`],
     [
       'datagrams',
-      ledger.counted('datagrams sent'),
-      'echoed',
-      ledger.counted('datagrams echoed'),
-      'dropped',
-      ledger.counted('datagrams sent') - ledger.counted('datagrams echoed'),
-      'flows',
-      ledger.counted('flows'),
+      `${all('datagrams sent')}: ${all('datagrams echoed')} echoed, ${dropped} dropped; ${all('flows')} flows`,
     ],
-    [
-      'tunnels opened and closed',
-      ledger.counted('tunnels'),
-      'lost',
-      ledger.counted('tunnel disconnect'),
-      'back',
-      ledger.counted('tunnel reconnect'),
-    ],
-    ['ends at a kill', ...ledger.countsBelow('end at kill ').flat(), 'unclear', ledger.counted('unclear')],
+    ['tunnels that come and go', all('tunnels')],
+    ['control connections', `${all('tunnel disconnect')} lost, ${all('tunnel reconnect')} back`],
+    ['ports still taken after a kill', all('ports taken')],
+    ['ended by the system at a kill', kills.join(', ') || 'none'],
+    ['ends that may be resets', all('unclear')],
   ])
   yield* section('fault, and until a new visitor is served again', [
     ['', 'count', 'tunnels', 'p50', 'p99', 'max'],
@@ -47,7 +35,7 @@ export function* table({ ledger, seed, seconds, processes }) {
         kind,
         ledger.counted(`fault ${kind}`),
         times.length,
-        ...[0.5, 0.99, 1].flatMap((part) => ms(times, part)),
+        ...[0.5, 0.99, 1].map((part) => ms(times, part)),
       ]
     }),
   ])
@@ -71,7 +59,7 @@ export function percentile(times, part) {
 
 function ms(times, part) {
   const time = percentile(times, part)
-  return [time === undefined ? '-' : `${time.toFixed(0)} ms`]
+  return time === undefined ? '-' : `${time.toFixed(0)} ms`
 }
 
 function mb(bytes) {
@@ -86,7 +74,10 @@ function* section(title, rows) {
   }
   yield `\n${title}`
   for (const row of rows) {
-    const cells = row.map((cell, i) => String(cell)[i === 0 ? 'padEnd' : 'padStart'](widths[i]))
+    // A sentence in the second column needs no others to stand below it.
+    const cells = row.map((cell, i) =>
+      String(cell)[i === 0 || row.length === 2 ? 'padEnd' : 'padStart'](widths[i]),
+    )
     yield `  ${cells.join('  ').trimEnd()}`
   }
 }

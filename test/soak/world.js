@@ -65,7 +65,7 @@ export class World {
       }
       this.slots.push(slot)
       await this.startClient(slot)
-      await this.openTunnels(slot)
+      await Promise.all(KINDS.map((kind) => this.openMain(slot, kind)))
     }
   }
 
@@ -84,13 +84,9 @@ export class World {
     slot.child = await this.#startChild('client.js', (event) => this.#clientOnEvent(slot, event))
   }
 
-  /** Opens the tunnels of a client, under the ports that they had. */
-  async openTunnels(slot) {
-    await Promise.all(
-      KINDS.map(async (kind) => {
-        slot.ports[kind] = await this.openTunnel(slot, kind, kind, slot.ports[kind])
-      }),
-    )
+  /** Opens one of the tunnels that every client has, under the port that it had. */
+  async openMain(slot, kind) {
+    slot.ports[kind] = await this.openTunnel(slot, kind, kind, slot.ports[kind])
   }
 
   /** Opens a tunnel to one of the client's targets; gives back its public port. */
@@ -100,7 +96,6 @@ export class World {
     const options = {
       server: `127.0.0.1:${slot.port}`,
       secret,
-      retry: true,
       timeout: 15_000,
       // Each way for some.
       whileLost: slot.index % 2 === 0 ? 'wait' : 'refuse',
