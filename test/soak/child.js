@@ -4,7 +4,7 @@ import { readdirSync } from 'node:fs'
 /** How often a process looks at what it takes, in milliseconds. */
 const LOOK_INTERVAL = 500
 
-const peak = { heap: 0, rss: 0, fds: 0 }
+const peak = { heap: 0, rss: 0, files: 0, handles: 0 }
 
 /** Answers each question with what the handler of its name gives. */
 export function answerParent(handlers) {
@@ -56,11 +56,11 @@ function look() {
 
 function measure() {
   const { heapUsed, external, rss } = process.memoryUsage()
-  return { heap: heapUsed + external, rss, fds: handles() }
+  return { heap: heapUsed + external, rss, files: files(), handles: process.getActiveResourcesInfo().length }
 }
 
 /** How many files and sockets are open, where the system tells. */
-function handles() {
+function files() {
   if (process.platform !== 'linux') return undefined
   // One of them is the folder that is being read.
   return readdirSync('/proc/self/fd').length - 1

@@ -8,7 +8,7 @@ answerParent({
   async open({ name, target, options }) {
     const tunnel = await openTunnel(target, options)
     tunnels.set(name, tunnel)
-    tunnel.on('disconnect', () => tell({ event: 'disconnect', name }))
+    tunnel.on('disconnect', ({ message }) => tell({ event: 'disconnect', name, message }))
     tunnel.on('reconnect', () => tell({ event: 'reconnect', name }))
     tunnel.closed.then((error) => {
       tunnels.delete(name)

@@ -8,6 +8,9 @@ import { HEARTBEAT_TIMEOUT, KINDS } from './world.js'
 const PAUSE = [700, 1_600]
 /** How long a recovery may take before it counts as failed. */
 const RECOVERY_TIMEOUT = 15_000
+/** How often the clock is looked at, and how late such a look may come. */
+const STALL_LOOK = 100
+const STALL = 500
 
 /** Each does its harm and undoes it; resolves when all is as it was before, and only the tunnels have to come back. */
 const faults = {
@@ -84,6 +87,7 @@ async function inject(world, { kind, slot, random }, tell) {
     cuts: cutting.test(kind),
     kills: kind.includes('killed'),
   })
+  ledger.count(`fault ${kind}`)
   tell(`${kind}${slots.length === 1 ? `, client ${slot.index}` : ''}`)
   try {
     const comeBack = await faults[kind]({ world, slot, random })
@@ -105,6 +109,19 @@ async function inject(world, { kind, slot, random }, tell) {
     ledger.fail(`${kind} could not be undone`, error.message)
   }
   end()
+}
+
+/** Where this machine stands still, as busy ones do, nobody may be blamed for what comes late. */
+export function noticeStalls({ ledger, slots }) {
+  let last = performance.now()
+  return setInterval(() => {
+    const now = performance.now()
+    if (now - last > STALL) {
+      ledger.count('stalls')
+      ledger.begin({ kind: 'stall', slots: slots.map(({ index }) => index) })()
+    }
+    last = now
+  }, STALL_LOOK)
 }
 
 function longerThanHeartbeat(random) {

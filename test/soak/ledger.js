@@ -3,6 +3,8 @@ import { bytesAt } from './random.js'
 
 /** How long after a recovery an error may still be an echo of the fault, in milliseconds. */
 const ECHO = 500
+/** How long a fault and the recovery from it may take, in milliseconds. */
+const LONGEST_FAULT = 60_000
 /** Failures that are told in full; more are only counted. */
 const MAX_TOLD = 20
 
@@ -53,9 +55,8 @@ export class Ledger {
 
   /** A fault begins. Ends with what it gives back. */
   begin({ kind, slots, cuts, kills }) {
-    const fault = { kind, slots, cuts, kills, from: performance.now(), until: Number.POSITIVE_INFINITY }
+    const fault = { kind, slots, cuts, kills, until: Number.POSITIVE_INFINITY }
     this.#faults.push(fault)
-    this.count(`fault ${kind}`)
     return () => {
       fault.until = performance.now() + ECHO
     }
@@ -64,8 +65,9 @@ export class Ledger {
   /** The faults that this slot has met since then. */
   met(slot, since) {
     const met = []
-    for (let i = this.#faults.length - 1; i >= 0 && this.#faults[i].until >= since; i--) {
-      if (this.#faults[i].slots.includes(slot)) met.push(this.#faults[i])
+    for (let i = this.#faults.length - 1; i >= 0 && this.#faults[i].until >= since - LONGEST_FAULT; i--) {
+      const fault = this.#faults[i]
+      if (fault.slots.includes(slot) && fault.until >= since) met.push(fault)
     }
     return met
   }
@@ -97,7 +99,7 @@ export class Ledger {
 }
 
 /** One direction of a connection. */
-export class Lane {
+class Lane {
   #seed
   sent = 0
   received = 0

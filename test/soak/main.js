@@ -10,7 +10,7 @@ import { randomInt } from 'node:crypto'
 import { setTimeout as wait } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
 import { drain } from './drain.js'
-import { injectFaults, kindsOfFault } from './faults.js'
+import { injectFaults, kindsOfFault, noticeStalls } from './faults.js'
 import { Ledger } from './ledger.js'
 import { load } from './loads.js'
 import { percentile, table } from './table.js'
@@ -48,8 +48,9 @@ setTimeout(
 say(`soak of ${minutes} min, seed ${seed}`)
 await world.start()
 const reports = setInterval(report, REPORT_INTERVAL)
+noticeStalls(world)
 const loaded = load(world)
-if (!process.env.NOFAULTS) await injectFaults(world, end - LAST_FAULT, (what) => say(`${elapsed()}  ${what}`))
+await injectFaults(world, end - LAST_FAULT, (what) => say(`${elapsed()}  ${what}`))
 await wait(Math.max(0, end - performance.now()))
 world.isStopping = true
 await loaded

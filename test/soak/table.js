@@ -23,6 +23,7 @@ export function* table({ ledger, seed, seconds, processes }) {
     ],
     ['tunnels that come and go', all('tunnels')],
     ['control connections', `${all('tunnel disconnect')} lost, ${all('tunnel reconnect')} back`],
+    ['stalls of this machine', all('stalls')],
     ['ports still taken after a kill', all('ports taken')],
     ['ended by the system at a kill', kills.join(', ') || 'none'],
     ['ends that may be resets', all('unclear')],
@@ -39,15 +40,23 @@ export function* table({ ledger, seed, seconds, processes }) {
       ]
     }),
   ])
-  yield* section('memory in MB (resident), and open files', [
-    ['', 'start', 'peak', 'drained'],
-    ...processes.map(({ name, start, drained }) => [
-      name,
-      ...[start, drained.peak, drained].map(
-        ({ heap, rss, fds }) => `${mb(heap)} (${mb(rss)}), ${fds ?? 'unknown'}`,
-      ),
-    ]),
+  yield* section('held by each process', [
+    ['', '', 'start', 'peak', 'drained'],
+    ...processes.flatMap(({ name, start, drained }) =>
+      Object.entries(measures).map(([measure, show], i) => [
+        i === 0 ? name : '',
+        measure,
+        ...[start, drained.peak, drained].map((at) => show(at)),
+      ]),
+    ),
   ])
+}
+
+const measures = {
+  'memory in use, MB': ({ heap }) => mb(heap),
+  'memory resident, MB': ({ rss }) => mb(rss),
+  'open files': ({ files }) => files ?? 'unknown',
+  'active handles': ({ handles }) => handles,
 }
 
 /** The value below which this part of the times lies; nothing where there are none. */
@@ -63,7 +72,7 @@ function ms(times, part) {
 }
 
 function mb(bytes) {
-  return (bytes / MB).toFixed(0)
+  return (bytes / MB).toFixed(1)
 }
 
 /** A title, and rows of which the columns stand below each other. */

@@ -33,29 +33,26 @@ export async function pump(socket, lane, { isOver, chunk, pause = () => 0 }) {
   socket.end()
 }
 
-/** Compares what comes with what was sent. Tells how it ended: `end`, `cut`, or `unclear`. */
+/** Compares what comes with what was sent. Tells once how it ended: `end`, `cut`, or `unclear`. */
 export function drink(socket, lane, { ledger, who, onEnd }) {
-  let ended
+  let outcome = 'cut'
   socket.on('data', (bytes) => {
     ledger.count('bytes', bytes.length)
     if (!lane.accepts(bytes)) ledger.fail(`${who} got wrong bytes`, `before position ${lane.received}`)
   })
   socket.on('end', () => {
-    ended = 'unclear'
     // A reset behind unread bytes looks like an end to Node. A write, even of nothing, tells the two apart.
-    if (!socket.writable) ended = 'unclear'
-    else if (socket.writableLength > 0) ended = 'end'
-    else {
-      ended = undefined
-      socket.write(NOTHING, (error) => {
-        ended = error ? 'cut' : 'end'
-      })
-    }
+    if (!socket.writable) socketOnEnded('unclear')
+    else if (socket.writableLength > 0) socketOnEnded('end')
+    else socket.write(NOTHING, (error) => socketOnEnded(error ? 'cut' : 'end'))
   })
-  socket.on('close', () => {
-    const outcome = socket.errored ? 'cut' : (ended ?? 'cut')
-    onEnd(outcome)
-  })
+  socket.on('close', () => onEnd(socket.errored ? 'cut' : outcome))
+
+  function socketOnEnded(how) {
+    outcome = how
+    // There is nothing to wait for where bytes are missing.
+    if (!lane.isWhole) socket.destroy()
+  }
 }
 
 /** What the end that one side has seen means. */

@@ -6,7 +6,7 @@ import { Random } from './random.js'
 import { listenForTalks } from './stream-load.js'
 import { listenForDatagrams } from './udp-load.js'
 
-export const CLIENTS = 2
+const CLIENTS = 2
 export const KINDS = ['http', 'tcp', 'udp']
 export const HEARTBEAT_TIMEOUT = 1_500
 /**
@@ -141,11 +141,11 @@ export class World {
   }
 
   #clientOnEvent(slot, { event, name, code, message }) {
-    this.ledger.count(`tunnel ${event}`)
-    if (event === 'lost')
-      this.ledger.fail(
-        `a tunnel was lost for good with ${code}`,
-        `${name} of client ${slot.index}: ${message}`,
-      )
+    const { ledger } = this
+    const who = `${name} of client ${slot.index}`
+    ledger.count(`tunnel ${event}`)
+    if (event === 'lost') ledger.fail(`a tunnel was lost for good with ${code}`, `${who}: ${message}`)
+    else if (ledger.met(slot.index, performance.now()).length === 0)
+      ledger.fail(`a control connection was lost while there was no fault`, `${event} of ${who}: ${message}`)
   }
 }
