@@ -79,8 +79,9 @@ export function relay(first: Duplex, second: Duplex, options: RelayOptions = {})
         else sourceOnWritten()
       }
 
-      function sourceOnWritten() {
-        const failed = writeError()
+      function sourceOnWritten(error?: Error | null) {
+        // Told here, before the source is closed over it: an end that was passed on meanwhile could not be taken back.
+        const failed = error ?? writeError()
         if (failed) source.destroy(failed)
         else (stage ?? sink).end()
       }

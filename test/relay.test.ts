@@ -174,6 +174,22 @@ describe('relay', () => {
     }
   })
 
+  test('a reset behind bytes is not passed on as an end that is followed by a reset', async () => {
+    for (let i = 0; i < 20; i++) {
+      const a = await socketPair()
+      const b = await socketPair()
+      await using _a = a
+      await using _b = b
+      const end = relay(a.inner, b.inner)
+      a.outer.write('half of a request')
+      a.outer.resetAndDestroy()
+
+      expect((await end).error).toBeDefined()
+      expect(b.inner.writableEnded).toBe(false)
+      b.outer.destroy()
+    }
+  })
+
   test('a write that fails leaves the answer that is still to be read', async () => {
     await using pair = await relayed()
     // Nobody reads the upload, and the answer comes with a reset behind it.
