@@ -4,8 +4,11 @@ import { throwGarbage } from './garbage.js'
 import { whenReached } from './probe.js'
 import { HEARTBEAT_TIMEOUT, KINDS } from './world.js'
 
-/** Between two faults, in milliseconds: some load must get through unharmed, and be known to. */
-const PAUSE = [700, 1_600]
+/**
+ * Between two faults, in milliseconds: some load must get through unharmed, and be known to. Who loses a control connection
+ * that is younger than two seconds waits a second by intention.
+ */
+const PAUSE = [2_000, 2_600]
 /** How long a recovery may take before it counts as failed. */
 const RECOVERY_TIMEOUT = 15_000
 /** How often the clock is looked at, and how late such a look may come. */
