@@ -34,8 +34,8 @@ let processes = []
 
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => process.exit(INTERRUPTED))
 process.on('uncaughtException', (error) => {
-  say(`soak broke: ${error.stack}`)
-  process.exit(1)
+  ledger.fail('the run broke', error.stack)
+  finish()
 })
 setTimeout(
   () => {
