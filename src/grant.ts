@@ -29,6 +29,8 @@ export interface GrantOptions {
   tally: { drops: number }
   /** Where the client's control connection comes from, or came from last. */
   client(): Visitor
+  /** Gives up the address where it is kept for a client that is lost and was here too; tells whether it was. */
+  makeRoom(address: PublicAddress): boolean
   /** Tells the client, unless it is lost. */
   send(message: FromServer): void
   onReject(rejection: Rejection, tunnel: TunnelInfo): void
@@ -53,9 +55,17 @@ export async function grant(message: Forward, options: GrantOptions): Promise<Se
   const listenOn = (address: PublicAddress) =>
     listenAt(address, settings, (stream, visitor, cameTo) => tunnel?.park(stream, visitor, cameTo))
   const path = protocol === 'unix' ? allowedPath(sockets, message.path) : undefined
-  const listener = await (protocol === 'unix'
-    ? listenOn({ protocol, path: path ?? '' })
-    : openPort(ports, asked, (port) => listenOn({ protocol, hosts, port })))
+  const address: PublicAddress =
+    protocol === 'unix' ? { protocol, path: path ?? '' } : { protocol, hosts, port: asked }
+  const listen = () =>
+    address.protocol === 'unix'
+      ? listenOn(address)
+      : openPort(ports, asked, (port) => listenOn({ ...address, port }))
+  const listener = await listen().catch((error) => {
+    // A client that was killed comes back as another one.
+    if (options.makeRoom(address)) return listen()
+    throw error
+  })
 
   const granted: ServerTunnel = new ServerTunnel(listener, {
     ...options,

@@ -189,6 +189,7 @@ class TunnelServer extends Emitter<ServerEvents> implements Server {
       exchanges: this.#exchanges,
       resumable: this.#resumable,
       tally: this.#connections,
+      makeRoom: (address, client) => [...this.#sessions].some((one) => one.makeRoom(address, client)),
       onTunnel: (tunnel) => this.#addTunnel(tunnel),
       onReject: (rejection, tunnel) => {
         this.#connections.rejections++

@@ -12,10 +12,11 @@ import {
   type Message,
   violation,
 } from './protocol.js'
+import type { PublicAddress } from './public-address.js'
 import type { ServerTunnel, TunnelInfo } from './server-tunnel.js'
 
 /** What a session has from its server. */
-export interface SessionOptions extends Omit<GrantOptions, 'client' | 'send'> {
+export interface SessionOptions extends Omit<GrantOptions, 'client' | 'makeRoom' | 'send'> {
   heartbeatInterval: number
   heartbeatTimeout: number
   /** How long the tunnels are kept for a client that is lost. */
@@ -23,6 +24,8 @@ export interface SessionOptions extends Omit<GrantOptions, 'client' | 'send'> {
   /** The sessions of the server that can be taken over, by their key. */
   resumable: Map<string, Session>
   maxTunnels: number
+  /** Gives up the address where it is kept for a client that is lost and was where this one is; tells whether it was. */
+  makeRoom(address: PublicAddress, client: Visitor): boolean
   onTunnel(tunnel: TunnelInfo): void
   /** Cuts those of these that are silent for so long; gives back what calls it off. */
   cutSilent(connections: Iterable<Connection>, timeout: number): () => void
@@ -84,6 +87,23 @@ export class Session {
     }
     this.#end(error ?? new TunnelError('connection-lost', 'the client left without closing its tunnels'))
     return error
+  }
+
+  /**
+   * Gives the address up while it is kept for a client that is lost, in favour of one on the same machine: who was killed comes back
+   * without its key. Tells whether it was.
+   */
+  makeRoom(address: PublicAddress, client: Visitor): boolean {
+    if (this.#link.state !== 'lost' || client.address !== this.#client.address) return false
+    for (const [number, tunnel] of this.#tunnels) {
+      const isThere =
+        address.protocol === 'unix' ? address.path === tunnel.path : address.port === tunnel.port
+      if (!isThere || address.protocol !== tunnel.protocol) continue
+      this.#tunnels.delete(number)
+      tunnel.close(new TunnelError('connection-lost', 'the client is lost, and another took its place'))
+      return true
+    }
+    return false
   }
 
   /** Lets the client go and tells it why. */
@@ -225,6 +245,7 @@ export class Session {
     return grant(message, {
       ...this.#options,
       client: () => this.#client,
+      makeRoom: (address) => this.#options.makeRoom(address, this.#client),
       send: (message) => this.#send(message),
       onConnection: (connection, tunnel, ...streams) => {
         this.#connections.add(connection)

@@ -361,6 +361,35 @@ describe('a session', () => {
     expect(await late.receive('forwarded')).toMatchObject({ port })
   })
 
+  test('yields its address to another client of the same machine: the first was killed, and is back', async () => {
+    await using server = await createServer()
+    const killed = await RawPeer.connect(server)
+    await killed.logIn()
+    const { port } = await killed.forward()
+    await using waiting = await RawPeer.connect({ host: '127.0.0.1', port })
+    const [info] = server.tunnels
+    const lost = pEvent(server, 'disconnect')
+    await killed.close('reset')
+    await lost
+    await using target = await echoTarget()
+    await using tunnel = await openTunnel(target.port, { server, port })
+
+    expect(await info?.closed).toMatchObject({ code: 'connection-lost' })
+    expect(await waiting.ended()).toBe('reset')
+    expect(await echo(tunnel, 'who is there?')).toBe('who is there?')
+  })
+
+  test('yields its address to nobody while its client is there', async () => {
+    await using server = await createServer()
+    await using target = await echoTarget()
+    await using tunnel = await openTunnel(target.port, { server })
+
+    await expect(openTunnel(target.port, { server, port: tunnel.port })).rejects.toMatchObject({
+      code: 'port-taken',
+    })
+    expect(await echo(tunnel, 'still there?')).toBe('still there?')
+  })
+
   test('ends at once when its client leaves by a FIN', async () => {
     await using server = await createServer()
     await using client = await RawPeer.connect(server)
