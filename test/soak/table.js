@@ -24,7 +24,6 @@ export function* table({ ledger, seed, seconds, processes }) {
     ['tunnels that come and go', all('tunnels')],
     ['control connections', `${all('tunnel disconnect')} lost, ${all('tunnel reconnect')} back`],
     ['stalls of this machine', all('stalls')],
-    ['ports still taken after a kill', all('ports taken')],
     ['ended by the system at a kill', kills.join(', ') || 'none'],
     ['ends that may be resets', all('unclear')],
   ])

@@ -124,7 +124,7 @@ export class World {
         return await open(port)
       } catch (error) {
         if (error.code !== 'port-taken') throw error
-        if (wanted !== undefined) this.ledger.count('ports taken')
+        if (wanted !== undefined) this.ledger.fail('a port was still taken after its client had been killed')
         port = this.#newPort()
         await wait(10)
       }
