@@ -26,7 +26,7 @@ const REPORT_INTERVAL = 10_000
  * come back at nearly one moment, so what fewer faults than these tell is chance, and only twice as long is none.
  */
 const MEDIAN_RECOVERY = 1_000
-const FEW = 3
+const FEW = 5
 const INTERRUPTED = 130
 
 const { minutes, seed } = readArguments()
