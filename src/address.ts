@@ -62,3 +62,17 @@ export function isLoopback(host: string): boolean {
 export function isAnyAddress(host: string): boolean {
   return host === '0.0.0.0' || host === '::'
 }
+
+/** The eight groups of an IPv6 address without a zone. The platform's parser brings it to one form first: no dots, and `::` for the longest run of zeros. */
+export function groupsOf(address: string): number[] {
+  const [head = '', tail = ''] = new URL(`http://[${address}]`).hostname.slice(1, -1).split('::')
+  const groups = (text: string) => (text ? text.split(':').map((group) => Number.parseInt(group, 16)) : [])
+  const [left, right] = [groups(head), groups(tail)]
+  return [...left, ...Array<number>(8 - left.length - right.length).fill(0), ...right]
+}
+
+/** What one user has: an IPv4 address, or a network of IPv6, in which everybody has 2^64 addresses (RFC 4291, 2.5.4). */
+export function networkOf(address: string): string {
+  const bare = address.replace(/%.*/, '')
+  return net.isIPv6(bare) ? groupsOf(bare).slice(0, 4).join(':') : address
+}

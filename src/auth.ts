@@ -14,12 +14,15 @@ import {
   PROTOCOL_VERSION,
   violation,
 } from './protocol.js'
+import { type Permit, type Secrets, secretRevoked } from './secrets.js'
 
 type Hello = Message<typeof fromClient, 'hello'>
 export type Welcome = Message<typeof fromServer, 'welcome'>
 
 /** A client that may come in: `welcome` is still to be sent to it. */
 export interface Admission {
+  /** What its secret gives it. */
+  permit: Permit
   /** The server's own proof. */
   proof: string | null
   /** The key of the session that the client wants to take over. */
@@ -27,11 +30,7 @@ export interface Admission {
 }
 
 /** The server's half, but for its last word: rejects a client of another version or without the secret. */
-export async function admit(
-  channel: ServerChannel,
-  hello: Hello,
-  secret: string | undefined,
-): Promise<Admission> {
+export async function admit(channel: ServerChannel, hello: Hello, secrets: Secrets): Promise<Admission> {
   if (hello.version !== PROTOCOL_VERSION) {
     throw new TunnelError(
       'version-mismatch',
@@ -39,23 +38,26 @@ export async function admit(
     )
   }
   const nonce = newNonce()
-  channel.send({ type: 'challenge', nonce, secret: secret !== undefined })
+  channel.send({ type: 'challenge', nonce, secret: secrets.isAsked })
 
   const login = await channel.receive()
   if (!login) throw new TunnelError('connection-lost', 'the client left in the middle of the login')
   if (login.type !== 'login') throw violation(`sent ${login.type} where login was due`)
-  const { resume } = login
-  if (secret === undefined) return { proof: null, resume }
-  if (login.proof === null) {
+  const { resume, proof: theirs } = login
+  if (secrets.isAsked && theirs === null) {
     throw new TunnelError(
       'secret-required',
       'the server asks for a secret: give it as the option secret, as PIPE_SECRET, or with --secret-file',
     )
   }
-  if (!equal(login.proof, proof('client', secret, hello.nonce, nonce))) {
-    throw new TunnelError('secret-wrong', 'the secret is not the one that the server holds')
-  }
-  return { proof: proof('server', secret, hello.nonce, nonce), resume }
+  const permit = secrets.permitFor(
+    (secret) => theirs !== null && equal(theirs, proof('client', secret, hello.nonce, nonce)),
+  )
+  if (!permit) throw new TunnelError('secret-wrong', 'the secret is not the one that the server holds')
+  if (permit.isRevoked) throw secretRevoked()
+  const { secret } = permit.settings ?? {}
+  const mine = secret === undefined ? null : proof('server', secret, hello.nonce, nonce)
+  return { permit, proof: mine, resume }
 }
 
 /**

@@ -16,7 +16,7 @@ import { startWatchdog } from './watchdog.js'
 const MAX_QUEUED = 1_048_576
 
 /** How long the peer may take to read the last message and to end the connection, in milliseconds. */
-const LINGER = 1_000
+export const LINGER = 1_000
 
 /** The server's end of a connection, and the client's. */
 export type ServerChannel = Channel<FromClient, FromServer>
@@ -98,10 +98,10 @@ class Channel<In, Out extends FromClient | FromServer> {
    * once would be reset if bytes of the peer are still unread, and a reset can overtake the last message.
    * Resolves when the stream is closed.
    */
-  async finish(): Promise<void> {
+  async finish(linger = LINGER): Promise<void> {
     const stream = this.release()
     if (stream.closed) return
-    const timer = setTimeout(() => stream.destroy(), LINGER)
+    const timer = setTimeout(() => stream.destroy(), linger)
     stream.end()
     stream.resume()
     await new Promise((resolve) => stream.once('close', resolve))

@@ -29,6 +29,8 @@ export interface OpenOptions extends LocalSettings {
   path: string | undefined
   flowTimeout: number | undefined
   maxFlows: number | undefined
+  allow: readonly string[] | undefined
+  deny: readonly string[] | undefined
   whileLost: 'wait' | 'refuse' | undefined
   release(): Promise<void>
 }
@@ -81,7 +83,7 @@ export class ClientTunnels {
   /** Opens a tunnel; resolves when visitors get through. Rejects with the server's refusal or the signal's reason. */
   async open(options: OpenOptions, aborted: AbortSignal): Promise<LocalTunnel> {
     const number = ++this.#lastNumber
-    const { protocol, port, path, flowTimeout, maxFlows, whileLost } = options
+    const { protocol, port, path, flowTimeout, maxFlows, allow, deny, whileLost } = options
     const request = {
       type: 'forward',
       tunnel: number,
@@ -90,6 +92,8 @@ export class ClientTunnels {
       path,
       flowTimeout,
       maxFlows,
+      allow,
+      deny,
       whileLost,
     } as const
     const opened = new Promise<LocalTunnel>((resolve, reject) => {

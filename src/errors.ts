@@ -16,6 +16,7 @@ export const errorCodes = [
   'protocol-violation',
   'refused',
   'secret-required',
+  'secret-revoked',
   'secret-wrong',
   'server-closed',
   'server-unproven',
@@ -23,6 +24,7 @@ export const errorCodes = [
   'target-unreachable',
   'timeout',
   'version-mismatch',
+  'visitor-denied',
   'visitor-left',
 ] as const
 

@@ -46,7 +46,8 @@ export async function forward(
 
   const doing = `listening on ${formatPublicAddress(address)}`
   return withDeadline(doing, { timeout, signal }, async (aborted) => {
-    const settings = { unref: local.unref, aborted, flowTimeout, maxFlows, mode }
+    const { unref, mayVisit } = local
+    const settings = { unref, aborted, flowTimeout, maxFlows, mayVisit, mode }
     const onDrop = (count: number, reason: string) => tunnel.drop(count, reason)
     // No visitor is handed over before the event loop turns, and by then the tunnel is there.
     const listener = await listenAt(address, { ...settings, onDrop }, (stream, visitor, cameTo) => {

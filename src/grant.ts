@@ -6,8 +6,10 @@ import type { Visitor } from './listener.js'
 import { openPort, type PortRange } from './ports.js'
 import type { FromServer, fromClient, Message } from './protocol.js'
 import { listenAt, type PublicAddress } from './public-address.js'
+import type { Permit } from './secrets.js'
 import { type Exchanges, ServerTunnel, type TunnelInfo } from './server-tunnel.js'
 import { allowedPath } from './socket-folder.js'
+import { type VisitorLists, visitorFilter } from './visitor-filter.js'
 
 type Forward = Message<typeof fromClient, 'forward'>
 
@@ -17,6 +19,10 @@ export interface GrantOptions {
   /** The host that clients are told; null where they know it better. */
   publicHost: string | null
   ports: PortRange | undefined
+  /** What the client's secret gives it. */
+  permit: Permit
+  /** Lists of visitors' addresses, for all tunnels. */
+  visitors: VisitorLists
   /** The folder in which clients may listen on unix sockets. */
   sockets: string | undefined
   flowTimeout: number
@@ -25,6 +31,8 @@ export interface GrantOptions {
   exchanges: Exchanges
   exchangeTimeout: number
   maxWaiting: number
+  maxWaitingTotal: number
+  maxVisitors: number
   /** Where the server counts. */
   tally: { drops: number }
   /** Where the client's control connection comes from, or came from last. */
@@ -44,13 +52,15 @@ export interface GrantOptions {
  */
 export async function grant(message: Forward, options: GrantOptions): Promise<ServerTunnel> {
   const { tunnel: number, protocol, port: asked, whileLost = 'wait' } = message
-  const { ports, unref, hosts, sockets, send } = options
+  const { permit, unref, hosts, sockets, send } = options
+  const ports = permit.settings?.ports ?? options.ports
+  const mayVisit = visitorFilter(options.visitors, message)
   let tunnel: ServerTunnel | undefined
   const onDrop = gatherDrops(options.tally, (drop) => {
     send({ type: 'dropped', tunnel: number, ...drop })
     if (tunnel) options.onDrop(drop, tunnel)
   })
-  const settings = { unref, ...flowSettings(message, options), onDrop }
+  const settings = { unref, ...flowSettings(message, options), mayVisit, onDrop }
   // No visitor is handed over before the event loop turns, and by then the tunnel is there.
   const listenOn = (address: PublicAddress) =>
     listenAt(address, settings, (stream, visitor, cameTo) => tunnel?.park(stream, visitor, cameTo))
@@ -72,6 +82,8 @@ export async function grant(message: Forward, options: GrantOptions): Promise<Se
     protocol,
     path,
     whileLost,
+    secretName: permit.name,
+    mayVisit,
     onExchange: (id, { address, port }, cameTo) => {
       const where = { address, port, localAddress: cameTo.address, localPort: cameTo.port }
       send({ type: 'exchange', tunnel: number, id, ...where })

@@ -10,6 +10,7 @@ export type { LocalOptions } from './local-options.js'
 export type { Tunnel, TunnelEvents } from './local-tunnel.js'
 export { openTunnel, type TunnelOptions } from './open-tunnel.js'
 export type { ProxyProtocol } from './proxy-header.js'
+export type { NamedSecret } from './secrets.js'
 export {
   createServer,
   type Refusal,

@@ -6,6 +6,7 @@ import { checkInteger, checkTimeout, invalidOption, MAX_TIMEOUT } from './option
 import { checkProxyProtocol, type ProxyProtocol } from './proxy-header.js'
 import { parseTarget, type Target } from './target.js'
 import { parseRate, type Rate } from './throttle.js'
+import { checkLists, visitorFilter } from './visitor-filter.js'
 
 /** Options of the way to the target, the same for {@link openTunnel} and {@link forward}. */
 export interface LocalOptions extends WaitOptions {
@@ -19,6 +20,10 @@ export interface LocalOptions extends WaitOptions {
    * `'1.5mb'`, of which a kb is 1,024 bytes. What one second brings can be saved up. Default: no limit.
    */
   limit?: Rate
+  /** Visitors that may come, as addresses and ranges: `'192.0.2.7'`, `'10.0.0.0/8'`. At most 64. Default: all. */
+  allow?: readonly string[]
+  /** Visitors that may not, also where `allow` has them. Default: none. */
+  deny?: readonly string[]
   /** Waits for the target to accept a connection: for so many milliseconds, or with `true` for `timeout`. Default false. */
   waitForTarget?: boolean | number
   /** Milliseconds of silence in both directions after which a flow of a UDP tunnel ends. Default 60,000, or what the server says. */
@@ -35,13 +40,16 @@ export interface LocalOptions extends WaitOptions {
 export interface CheckedOptions extends LocalSettings {
   flowTimeout: number | undefined
   maxFlows: number | undefined
+  allow: readonly string[] | undefined
+  deny: readonly string[] | undefined
 }
 
 /** Checks the options, and fills in the defaults. */
 export function readLocalOptions(target: Target, options: LocalOptions): CheckedOptions {
-  const { proxyProtocol, limit, waitForTarget, flowTimeout, maxFlows, unref = false } = options
+  const { proxyProtocol, limit, allow, deny, waitForTarget, flowTimeout, maxFlows, unref = false } = options
   const parsed = parseTarget(target)
   checkProxyProtocol(proxyProtocol)
+  checkLists({ allow, deny })
   if (flowTimeout !== undefined) checkTimeout('flowTimeout', flowTimeout)
   if (maxFlows !== undefined) checkInteger('maxFlows', maxFlows, 1, 1_000_000)
   if (typeof waitForTarget !== 'boolean' && waitForTarget !== undefined) {
@@ -58,7 +66,9 @@ export function readLocalOptions(target: Target, options: LocalOptions): Checked
     if (!parsed.isUdp && value !== undefined)
       throw invalidOption(name, 'left out where the target is not udp', value)
   }
-  return { target: parsed, proxyProtocol, limit: parseRate('limit', limit), flowTimeout, maxFlows, unref }
+  const mayVisit = visitorFilter({ allow, deny })
+  const rate = parseRate('limit', limit)
+  return { target: parsed, proxyProtocol, limit: rate, allow, deny, mayVisit, flowTimeout, maxFlows, unref }
 }
 
 /** Milliseconds between two attempts to reach a target that is waited for. */

@@ -18,6 +18,7 @@ import { type ProxyProtocol, proxyHeader } from './proxy-header.js'
 import { reset } from './stream.js'
 import type { ParsedTarget } from './target.js'
 import { Throttle } from './throttle.js'
+import { type MayVisit, visitorDenied } from './visitor-filter.js'
 
 /** The events of a {@link Tunnel} and what their listeners are called with. */
 export interface TunnelEvents {
@@ -67,6 +68,8 @@ export interface LocalSettings {
   proxyProtocol: ProxyProtocol | undefined
   /** Bytes per second and direction. */
   limit: number | undefined
+  /** Who may come in, by address. */
+  mayVisit: MayVisit
   unref: boolean
 }
 
@@ -176,7 +179,7 @@ export class LocalTunnel extends Emitter<TunnelEvents> implements Tunnel {
   async join({ id, visitor, cameTo, open, turnAway }: Arrival): Promise<void> {
     // After a loss the server tells again of who waits.
     if (this.#joining.has(id)) return
-    const { target, unref, exchangeTimeout, proxyProtocol } = this.#options
+    const { target, unref, exchangeTimeout, proxyProtocol, mayVisit } = this.#options
     const controller = new AbortController()
     const aborted = controller.signal
     const timer = setTimeout(() => {
@@ -190,6 +193,8 @@ export class LocalTunnel extends Emitter<TunnelEvents> implements Tunnel {
       return stream
     }
     try {
+      // A server has looked already, unless it is of an earlier version.
+      if (!mayVisit(visitor.address)) throw visitorDenied(visitor.address)
       const header = proxyProtocol && (await proxyHeader(proxyProtocol, visitor, cameTo))
       const fromTarget = keep(
         await target

@@ -8,12 +8,12 @@ export interface PortRange {
 }
 
 /** `'20000-20100'`, `'20000'` or `20000` as a range. */
-export function parsePorts(value: string | number): PortRange {
+export function parsePorts(value: string | number, name = 'ports'): PortRange {
   const match = /^(\d{1,5})(?:-(\d{1,5}))?$/.exec(String(value))
   const from = Number(match?.[1])
   const to = Number(match?.[2] ?? from)
   if (!match || from < 1 || to > 65_535 || from > to) {
-    throw invalidOption('ports', "a range of ports such as '20000-20100'", value)
+    throw invalidOption(name, "a range of ports such as '20000-20100'", value)
   }
   return { from, to }
 }

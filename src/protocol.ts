@@ -5,6 +5,7 @@
  * in the other direction.
  */
 import { printable, TunnelError } from './errors.js'
+import { isRange, MAX_ENTRIES } from './visitor-filter.js'
 
 export const PROTOCOL_VERSION = 1
 /** Longest JSON of a message, in bytes: a `closed` with its sentence needs 1 KiB, the rest is room for versions to come. */
@@ -30,7 +31,7 @@ export const fromClient = {
    * Asks for a tunnel, under a number that this client chose; port 0 lets the server choose. The path is that of a unix
    * socket. How long flows may be silent, and how many there may be, are the server's own where they are left out. Visitors
    * that come while the client is lost wait, unless it says otherwise. After a resumed login, it names the tunnels
-   * that the client still wants.
+   * that the client still wants. The lists are of visitors' addresses.
    */
   forward: {
     tunnel: integer(1, 2 ** 31),
@@ -40,6 +41,8 @@ export const fromClient = {
     flowTimeout: optional(integer(1, 2 ** 31 - 1)),
     maxFlows: optional(integer(1, 1_000_000)),
     whileLost: optional(oneOf('wait', 'refuse')),
+    allow: optional(ranges),
+    deny: optional(ranges),
   },
   /** Gives a tunnel back. The server answers with `closed`. */
   close: { tunnel: integer(1, 2 ** 31) },
@@ -201,6 +204,11 @@ function host(value: unknown): value is string {
 /** Of a unix socket: as long as the longest `sun_path` of any system. */
 function path(value: unknown): value is string {
   return typeof value === 'string' && /^.{1,108}$/su.test(value) && printable(value) === value
+}
+
+/** Addresses and ranges of visitors. */
+function ranges(value: unknown): value is readonly string[] {
+  return Array.isArray(value) && value.length <= MAX_ENTRIES && value.every(isRange)
 }
 
 function hex(bytes: number): Check<string> {

@@ -1,4 +1,5 @@
 import { isIPv4, isIPv6 } from 'node:net'
+import { groupsOf } from './address.js'
 import type { SocketAddress } from './listener.js'
 import { invalidOption } from './options.js'
 
@@ -67,12 +68,7 @@ function bytesOfV4(address: string): Four<number> {
   return address.split('.').map(Number) as Four<number>
 }
 
-/** The platform's parser brings it to one form first: no dots, and `::` for the longest run of zeros. */
 function bytesOfV6(address: string) {
-  const [head = '', tail = ''] = new URL(`http://[${address}]`).hostname.slice(1, -1).split('::')
-  const groups = (text: string) => (text ? text.split(':').map((group) => Number.parseInt(group, 16)) : [])
-  const [left, right] = [groups(head), groups(tail)]
-  const zeros = Array<number>(8 - left.length - right.length).fill(0)
-  const bytes = [...left, ...zeros, ...right].flatMap((group) => [group >> 8, group & 0xff])
+  const bytes = groupsOf(address).flatMap((group) => [group >> 8, group & 0xff])
   return bytes as [...Four<number>, ...Four<number>, ...Four<number>, ...Four<number>]
 }

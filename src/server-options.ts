@@ -1,17 +1,11 @@
 import { isAnyAddress, isLoopback } from './address.js'
 import type { WaitOptions } from './deadline.js'
 import { TunnelError } from './errors.js'
-import {
-  checkHost,
-  checkInteger,
-  checkPort,
-  checkSecret,
-  checkTimeout,
-  invalidOption,
-  MAX_TIMEOUT,
-} from './options.js'
+import { checkHost, checkInteger, checkPort, checkTimeout, invalidOption, MAX_TIMEOUT } from './options.js'
 import { parsePorts } from './ports.js'
+import { type NamedSecret, readSecrets } from './secrets.js'
 import { checkSocketFolder } from './socket-folder.js'
+import { checkLists } from './visitor-filter.js'
 
 /** Options of `createServer`. */
 export interface ServerOptions extends WaitOptions {
@@ -27,6 +21,12 @@ export interface ServerOptions extends WaitOptions {
   sockets?: string
   /** What clients must hold, 8 characters or more. Default: none, which only a loopback address allows. */
   secret?: string
+  /** More secrets, by their names. `secret` is the one named `'default'`. Default: none. */
+  secrets?: Readonly<Record<string, NamedSecret>>
+  /** Visitors that may come, as addresses and ranges: `'192.0.2.7'`, `'10.0.0.0/8'`. At most 64. Default: all. */
+  allow?: readonly string[]
+  /** Visitors that may not, also where `allow` has them. Default: none. */
+  deny?: readonly string[]
   /** Listens on an address that others can reach although there is no secret. Default false. */
   insecure?: boolean
   /** Milliseconds for a new connection to say what it is and to log in. Default 5,000. */
@@ -54,12 +54,22 @@ export interface ServerOptions extends WaitOptions {
 
 /** How much a server takes on. */
 export interface ServerLimits {
-  /** Connections that have not logged in yet. Default 4,096. */
+  /** Connections of strangers that have not logged in yet. Default 1,024. */
   newcomers?: number
+  /** The same of one address; of one with clients, beside the data streams that are due. Default 256. */
+  newcomersPerAddress?: number
+  /** Clients that are logged in. Default 1,024. */
+  clients?: number
+  /** Messages of one client in a second, beside its answers to exchanges. Default 1,000. */
+  messages?: number
   /** Tunnels of one client. Default 256. */
   tunnels?: number
+  /** Visitors of one tunnel, inside and waiting. Default 4,096. */
+  visitors?: number
   /** Visitors of one tunnel that wait for their data stream. Default 2,048. */
   waiting?: number
+  /** The same of all tunnels. Default 8,192. */
+  waitingTotal?: number
   /** Flows of one UDP tunnel; one more ends the one that was silent the longest. Default 1,024. */
   flows?: number
 }
@@ -70,11 +80,13 @@ export type Settings = ReturnType<typeof readServerOptions>
 /** Checks the options and fills in the defaults. */
 export function readServerOptions(options: ServerOptions) {
   const { host = '127.0.0.1', port = 0, publicHost, ports, sockets } = options
-  const { secret, insecure = false, unref = false } = options
+  const { secret, insecure = false, allow, deny, unref = false } = options
   const { handshakeTimeout = 5_000, exchangeTimeout = 10_000, timeout = 10_000, signal } = options
   const { heartbeatInterval = 5_000, heartbeatTimeout = 15_000 } = options
   const { resumeTimeout = 30_000, flowTimeout = 60_000 } = options
-  const { newcomers = 4_096, tunnels = 256, waiting = 2_048, flows = 1_024 } = options.limits ?? {}
+  const { newcomers = 1_024, newcomersPerAddress = 256, clients = 1_024 } = options.limits ?? {}
+  const { messages = 1_000, tunnels = 256, flows = 1_024 } = options.limits ?? {}
+  const { visitors = 4_096, waiting = 2_048, waitingTotal = 8_192 } = options.limits ?? {}
 
   // Brackets are for a port behind them.
   const bare = (one: unknown) => (typeof one === 'string' ? one.replace(/^\[(.*)\]$/, '$1') : one) as string
@@ -83,7 +95,8 @@ export function readServerOptions(options: ServerOptions) {
   for (const one of hosts) checkHost('host', one)
   checkPort('port', port)
   if (publicHost !== undefined) checkHost('publicHost', publicHost)
-  checkSecret('secret', secret)
+  const secrets = readSecrets(secret, options.secrets)
+  checkLists({ allow, deny })
   if (sockets !== undefined) checkSocketFolder(sockets)
   for (const [name, value] of Object.entries({
     handshakeTimeout,
@@ -95,7 +108,17 @@ export function readServerOptions(options: ServerOptions) {
     checkTimeout(name, value)
   }
   checkInteger('resumeTimeout', resumeTimeout, 0, MAX_TIMEOUT)
-  for (const [name, value] of Object.entries({ newcomers, tunnels, waiting, flows })) {
+  for (const [name, value] of Object.entries({
+    newcomers,
+    newcomersPerAddress,
+    clients,
+    messages,
+    tunnels,
+    visitors,
+    waiting,
+    waitingTotal,
+    flows,
+  })) {
     checkInteger(`limits.${name}`, value, 1, 1_000_000)
   }
   if (heartbeatTimeout < 2 * heartbeatInterval) {
@@ -106,7 +129,7 @@ export function readServerOptions(options: ServerOptions) {
     )
   }
   const open = hosts.find((one) => !isLoopback(one))
-  if (secret === undefined && !insecure && open !== undefined) {
+  if (secrets.length === 0 && !insecure && open !== undefined) {
     throw new TunnelError(
       'insecure-address',
       `${open} can be reached by others, who could open tunnels: set a secret, or the option insecure if all who can reach it are trusted`,
@@ -118,7 +141,8 @@ export function readServerOptions(options: ServerOptions) {
     publicHost: publicHost ?? (hosts.some(isAnyAddress) ? null : (hosts[0] ?? null)),
     ports: ports === undefined ? undefined : parsePorts(ports),
     sockets,
-    secret,
+    secrets,
+    visitors: { allow, deny },
     unref,
     handshakeTimeout,
     exchangeTimeout,
@@ -127,8 +151,13 @@ export function readServerOptions(options: ServerOptions) {
     resumeTimeout,
     flowTimeout,
     newcomers,
+    newcomersPerAddress,
+    maxClients: clients,
+    messages,
     maxTunnels: tunnels,
+    maxVisitors: visitors,
     maxWaiting: waiting,
+    maxWaitingTotal: waitingTotal,
     maxFlows: flows,
     timeout,
     signal,

@@ -5,6 +5,7 @@ import { TunnelError } from './errors.js'
 import type { Listener, SocketAddress, Visitor } from './listener.js'
 import type { Protocol } from './protocol.js'
 import { reset } from './stream.js'
+import { type MayVisit, visitorDenied } from './visitor-filter.js'
 
 /** A tunnel as its server shows it. */
 export interface TunnelInfo {
@@ -18,6 +19,8 @@ export interface TunnelInfo {
   readonly path: string | undefined
   /** Where the client's control connection comes from. */
   readonly client: Visitor
+  /** Name of the secret that the client holds, where the server asks for one. */
+  readonly secretName: string | undefined
   /** Resolves, and never rejects, when the tunnel is gone: with the error, where the client did not give it back. */
   readonly closed: Promise<TunnelError | undefined>
 }
@@ -30,11 +33,17 @@ export interface ServerTunnelOptions {
   path: string | undefined
   /** Where the client's control connection comes from, or came from last. */
   client(): Visitor
+  secretName: string | undefined
+  /** Who may visit, by address. */
+  mayVisit: MayVisit
   exchanges: Exchanges
   /** Milliseconds that a visitor waits for its exchange. */
   exchangeTimeout: number
-  /** Visitors that may wait at once. */
+  /** Visitors that may wait at once, here and at the server. */
   maxWaiting: number
+  maxWaitingTotal: number
+  /** Visitors that may be here at once, inside and waiting. */
+  maxVisitors: number
   /** What becomes of visitors that come while the client is lost. */
   whileLost: 'wait' | 'refuse'
   /** A visitor waits under this id. */
@@ -42,6 +51,12 @@ export interface ServerTunnelOptions {
   onConnection(connection: Connection, ...streams: Duplex[]): void
   onReject(rejection: Rejection): void
 }
+
+/**
+ * Visitors of each tunnel that may wait though those of others have used up what may wait at the server: nobody can keep a
+ * neighbour's visitors out.
+ */
+const OWN_PLACES = 16
 
 /** A visitor from its arrival until its data stream comes. */
 interface Waiting {
@@ -63,12 +78,14 @@ export class ServerTunnel implements TunnelInfo {
   readonly host: string
   readonly port: number
   readonly path: string | undefined
+  readonly secretName: string | undefined
   readonly closed: Promise<TunnelError | undefined>
   readonly #listener: Listener
   readonly #options: ServerTunnelOptions
   readonly #waiting = new Map<string, Waiting>()
   /** Whether the client is there to be told of visitors. */
   #isLost = false
+  #inside = 0
   #resolveClosed: (error: TunnelError | undefined) => void = () => {}
 
   constructor(listener: Listener, options: ServerTunnelOptions) {
@@ -76,6 +93,7 @@ export class ServerTunnel implements TunnelInfo {
     this.host = listener.host
     this.port = listener.port
     this.path = options.path
+    this.secretName = options.secretName
     this.closed = new Promise((resolve) => {
       this.#resolveClosed = resolve
     })
@@ -85,6 +103,11 @@ export class ServerTunnel implements TunnelInfo {
 
   get client(): Visitor {
     return this.#options.client()
+  }
+
+  /** How many visitors wait for their data stream. */
+  get waiting(): number {
+    return this.#waiting.size
   }
 
   /** The client is lost: visitors wait for it to come back, however long that takes. */
@@ -103,7 +126,7 @@ export class ServerTunnel implements TunnelInfo {
   park(stream: Duplex, visitor: Visitor, cameTo: SocketAddress): void {
     const id = randomUUID()
     const { exchanges, onReject } = this.#options
-    const error = this.#whyNot()
+    const error = this.#whyNot(visitor)
     if (error) {
       reset(stream)
       onReject({ id, visitor, error })
@@ -142,11 +165,16 @@ export class ServerTunnel implements TunnelInfo {
   }
 
   /** Why no visitor may come in now, if so. */
-  #whyNot(): TunnelError | undefined {
-    const { maxWaiting, whileLost } = this.#options
-    if (this.#waiting.size >= maxWaiting) {
-      return new TunnelError('limit-reached', `${maxWaiting} visitors wait at this tunnel already`)
-    }
+  #whyNot(visitor: Visitor): TunnelError | undefined {
+    const { mayVisit, exchanges, maxWaiting, maxWaitingTotal, maxVisitors, whileLost } = this.#options
+    if (!mayVisit(visitor.address)) return visitorDenied(visitor.address)
+    const waiting = this.#waiting.size
+    if (waiting >= maxWaiting) return tooMany(`${maxWaiting} visitors wait at this tunnel`, 'waiting')
+    if (exchanges.size >= maxWaitingTotal && waiting >= OWN_PLACES)
+      return tooMany(`${maxWaitingTotal} visitors wait at this server`, 'waitingTotal')
+    // Flows have a bound of their own.
+    if (this.protocol !== 'udp' && waiting + this.#inside >= maxVisitors)
+      return tooMany(`${maxVisitors} visitors are at this tunnel`, 'visitors')
     if (this.#isLost && whileLost === 'refuse') {
       return new TunnelError('connection-lost', 'the control connection of the tunnel is lost')
     }
@@ -170,6 +198,8 @@ export class ServerTunnel implements TunnelInfo {
     if (!waiting) return
     const { visitor, stream } = waiting
     const connection = joinConnection({ id, visitor, fromVisitor: stream, fromTarget: dataStream })
+    this.#inside++
+    connection.closed.then(() => this.#inside--)
     this.#options.onConnection(connection, stream, dataStream)
   }
 
@@ -183,4 +213,8 @@ export class ServerTunnel implements TunnelInfo {
     waiting.stream.off('close', waiting.streamOnClose)
     return waiting
   }
+}
+
+function tooMany(what: string, limit: string): TunnelError {
+  return new TunnelError('limit-reached', `${what} already: raise limits.${limit} of the server for more`)
 }

@@ -2,14 +2,16 @@ import type { EventEmitter } from 'node:events'
 import type { Duplex } from 'node:stream'
 import { formatAddress } from './address.js'
 import { type Admission, admit } from './auth.js'
-import { type ServerChannel, serverChannel } from './channel.js'
+import { LINGER, type ServerChannel, serverChannel } from './channel.js'
 import { type CloseOptions, type Connection, Connections, type Rejection, type Stats } from './connection.js'
 import { withDeadline } from './deadline.js'
+import { Door } from './door.js'
 import type { Drop } from './drops.js'
 import { Emitter } from './emitter.js'
 import { TunnelError, toTunnelError } from './errors.js'
 import { type Listener, listenOnAll, type Visitor } from './listener.js'
 import { errorFields, violation } from './protocol.js'
+import { type Permit, Secrets, secretRevoked } from './secrets.js'
 import { readServerOptions, type ServerOptions, type Settings } from './server-options.js'
 import type { Exchanges, TunnelInfo } from './server-tunnel.js'
 import { Session } from './session.js'
@@ -39,6 +41,10 @@ export interface ServerEvents {
 export interface Refusal {
   readonly client: Visitor
   readonly error: TunnelError
+  /** Name of the secret that it holds, where it has shown that. */
+  readonly secretName: string | undefined
+  /** How many logins from its address have failed of late, by a wrong secret. */
+  readonly failures: number
 }
 
 /** The public side of tunnels. */
@@ -49,7 +55,7 @@ export interface Server extends EventEmitter<ServerEvents>, AsyncDisposable {
   readonly port: number
   /** Where clients connect, without the secret: `pipe://127.0.0.1:8910`. */
   readonly address: string
-  /** What clients must hold. */
+  /** What clients must hold: the secret named `'default'`, where there is one. */
   readonly secret: string | undefined
   /** How many visitors are inside now. */
   readonly connections: number
@@ -62,6 +68,11 @@ export interface Server extends EventEmitter<ServerEvents>, AsyncDisposable {
    * to finish. Every call gives the same promise; one without `grace` after one that had some cuts at once.
    */
   close(options?: CloseOptions): Promise<void>
+  /**
+   * Takes a secret back, by its name, at once and for as long as the server runs: its clients are refused, their tunnels
+   * closed, and visitors inside are cut. Throws `invalid-option` where there is none of that name.
+   */
+  revoke(name: string): void
 }
 
 /**
@@ -84,14 +95,24 @@ export async function createServer(options: ServerOptions = {}): Promise<Server>
   })
 }
 
+/**
+ * Connections that are not wanted and get a moment to read why, at a time. More are ended at once, so that a flood of
+ * them can't hold more sockets than this.
+ */
+const MAX_LINGERING = 256
+
 class TunnelServer extends Emitter<ServerEvents> implements Server {
   readonly host: string
   readonly port: number
   readonly address: string
   readonly #listener: Listener
   readonly #settings: Settings
+  readonly #secrets: Secrets
+  readonly #door: Door
   readonly #newcomers = new Set<ServerChannel>()
-  readonly #sessions = new Set<Session>()
+  #lingering = 0
+  /** With what makes the door forget where their clients come from. */
+  readonly #sessions = new Map<Session, () => void>()
   readonly #resumable = new Map<string, Session>()
   readonly #tunnels = new Set<TunnelInfo>()
   readonly #exchanges: Exchanges = new Map()
@@ -105,10 +126,12 @@ class TunnelServer extends Emitter<ServerEvents> implements Server {
     this.address = `pipe://${formatAddress({ host: settings.publicHost ?? this.host, port: this.port })}`
     this.#listener = listener
     this.#settings = settings
+    this.#secrets = new Secrets(settings.secrets)
+    this.#door = new Door(settings)
   }
 
   get secret(): string | undefined {
-    return this.#settings.secret
+    return this.#secrets.main
   }
 
   get connections(): number {
@@ -131,11 +154,18 @@ class TunnelServer extends Emitter<ServerEvents> implements Server {
     return this.close()
   }
 
+  revoke(name: string): void {
+    this.#secrets.revoke(name)
+    for (const session of this.#sessions.keys()) {
+      if (session.secretName === name) session.close(secretRevoked())
+    }
+  }
+
   /** Takes a new connection, whose first message tells what it is. */
   async accept(stream: Duplex, client: Visitor): Promise<void> {
     const channel = serverChannel(stream)
     try {
-      const first = await this.#greet(channel)
+      const first = await this.#greet(channel, client)
       switch (first?.type) {
         case 'hello':
           return await this.#serve(channel, client, first.admission)
@@ -143,53 +173,76 @@ class TunnelServer extends Emitter<ServerEvents> implements Server {
           return this.#join(channel, first.id)
         case undefined:
           // Somebody looked whether the port is open.
-          return void channel.finish()
+          return await this.#dismiss(channel)
         default:
           throw violation(`began with ${first?.type}`)
       }
     } catch (caught) {
       const error = toTunnelError(caught, 'connection-lost', 'the connection broke')
-      refuse(channel, error)
-      this.tell('refuse', { client, error })
+      this.#dismiss(channel, error)
+      if (error.code === 'secret-wrong') this.#door.fail(client.address)
+      this.tell('refuse', this.#refusal(client, error))
     }
   }
 
   /** The first message of a connection, after the login where it is `hello`. */
-  async #greet(channel: ServerChannel) {
-    const { secret, handshakeTimeout, newcomers } = this.#settings
-    if (this.#newcomers.size >= newcomers) {
-      throw new TunnelError('limit-reached', `${newcomers} connections are logging in already: try again`)
-    }
+  async #greet(channel: ServerChannel, { address }: Visitor) {
+    const { handshakeTimeout } = this.#settings
+    const newcomer = this.#door.enter(address)
     this.#newcomers.add(channel)
     const timer = setTimeout(() => {
       const message = `the connection did not log in within ${handshakeTimeout} ms`
       channel.interrupt(new TunnelError('timeout', message))
-    }, handshakeTimeout).unref()
+    }, handshakeTimeout + newcomer.pause).unref()
     try {
+      // Where it may be a data stream, only a login waits.
+      if (!newcomer.isKnown) await newcomer.wait()
       const first = await channel.receive()
-      return first?.type === 'hello' ? { ...first, admission: await admit(channel, first, secret) } : first
+      if (first?.type !== 'hello') return first
+      if (newcomer.isKnown) await newcomer.wait()
+      return { ...first, admission: await admit(channel, first, this.#secrets) }
     } finally {
       clearTimeout(timer)
       this.#newcomers.delete(channel)
+      newcomer.leave()
     }
   }
 
   /** Serves a client until its control connection ends. */
-  async #serve(channel: ServerChannel, client: Visitor, { proof, resume }: Admission): Promise<void> {
-    const session = this.#resumable.get(resume ?? '') ?? this.#newSession()
+  async #serve(channel: ServerChannel, client: Visitor, admission: Admission): Promise<void> {
+    const { permit, proof } = admission
+    const session = this.#sessionOf(admission)
+    this.#sessions.get(session)?.()
+    this.#sessions.set(session, this.#door.addClient(client.address, session))
     const running = session.run(channel, client, proof)
     if (this.#connections.closing) session.close(serverClosed())
+    if (permit.isRevoked) session.close(secretRevoked())
     const error = await running
-    if (error && !this.#connections.closing) this.tell('refuse', { client, error })
+    if (error && !this.#connections.closing) this.tell('refuse', this.#refusal(client, error, permit.name))
   }
 
-  #newSession(): Session {
+  #refusal(client: Visitor, error: TunnelError, secretName?: string): Refusal {
+    return { client, error, secretName, failures: this.#door.failures(client.address) }
+  }
+
+  /** The session that the client takes over, if it is one by the same secret, or else a new one. */
+  #sessionOf({ permit, resume }: Admission): Session {
+    const { maxClients } = this.#settings
+    const kept = this.#resumable.get(resume ?? '')
+    if (kept && kept.secretName === permit.name) return kept
+    if (this.#sessions.size < maxClients) return this.#newSession(permit)
+    const message = `${maxClients} clients are logged in already: try again later, or raise limits.clients`
+    throw new TunnelError('limit-reached', message)
+  }
+
+  #newSession(permit: Permit): Session {
     const session: Session = new Session({
       ...this.#settings,
+      permit,
       exchanges: this.#exchanges,
       resumable: this.#resumable,
       tally: this.#connections,
-      makeRoom: (address, client) => [...this.#sessions].some((one) => one.makeRoom(address, client)),
+      makeRoom: (...asked) => [...this.#sessions].some((one) => one.makeRoom(...asked)),
       onTunnel: (tunnel) => this.#addTunnel(tunnel),
       onReject: (rejection, tunnel) => {
         this.#connections.rejections++
@@ -201,11 +254,13 @@ class TunnelServer extends Emitter<ServerEvents> implements Server {
         this.tell('connection', connection, tunnel)
       },
       cutSilent: (connections, timeout) => this.#connections.cutSilent(connections, timeout),
-      onLost: (client, error) => this.tell('disconnect', { client, error }),
+      onLost: (client, error) => this.tell('disconnect', this.#refusal(client, error, permit.name)),
       onBack: (client) => this.tell('reconnect', client),
-      onEnd: () => this.#sessions.delete(session),
+      onEnd: () => {
+        this.#sessions.get(session)?.()
+        this.#sessions.delete(session)
+      },
     })
-    this.#sessions.add(session)
     return session
   }
 
@@ -220,26 +275,30 @@ class TunnelServer extends Emitter<ServerEvents> implements Server {
     const join = this.#exchanges.get(id)
     if (!join) {
       const message = 'no visitor waits under this id: it has left, was joined, or waited for too long'
-      refuse(channel, new TunnelError('exchange-expired', message))
+      this.#dismiss(channel, new TunnelError('exchange-expired', message))
       return
     }
     channel.send({ type: 'joined' })
     join(channel.release())
   }
 
+  /** Ends a connection that is not wanted, and tells it why. */
+  async #dismiss(channel: ServerChannel, error?: TunnelError): Promise<void> {
+    if (error) channel.send({ type: 'refuse', ...errorFields(error) })
+    this.#lingering++
+    await channel.finish(this.#lingering > MAX_LINGERING ? 0 : LINGER)
+    this.#lingering--
+  }
+
   async #shut(grace: number): Promise<void> {
     const listenerClosed = this.#listener.close()
+    this.#door.close()
     for (const channel of this.#newcomers) channel.interrupt(serverClosed())
-    for (const session of this.#sessions) session.close(serverClosed())
+    for (const session of this.#sessions.keys()) session.close(serverClosed())
     await this.#connections.finish(grace)
     await listenerClosed
     this.tell('close')
   }
-}
-
-function refuse(channel: ServerChannel, error: TunnelError): void {
-  channel.send({ type: 'refuse', ...errorFields(error) })
-  channel.finish()
 }
 
 function serverClosed(): TunnelError {

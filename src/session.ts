@@ -4,6 +4,7 @@ import type { Connection } from './connection.js'
 import { errorFromPeer, TunnelError, toTunnelError } from './errors.js'
 import { type GrantOptions, grant } from './grant.js'
 import type { Visitor } from './listener.js'
+import { MessageRate } from './message-rate.js'
 import {
   errorFields,
   type FromClient,
@@ -25,7 +26,9 @@ export interface SessionOptions extends Omit<GrantOptions, 'client' | 'makeRoom'
   resumable: Map<string, Session>
   maxTunnels: number
   /** Gives up the address where it is kept for a client that is lost and was where this one is; tells whether it was. */
-  makeRoom(address: PublicAddress, client: Visitor): boolean
+  makeRoom(address: PublicAddress, client: Visitor, permit: Permit): boolean
+  /** Messages of the client in a second. */
+  messages: number
   onTunnel(tunnel: TunnelInfo): void
   /** Cuts those of these that are silent for so long; gives back what calls it off. */
   cutSilent(connections: Iterable<Connection>, timeout: number): () => void
@@ -55,9 +58,23 @@ export class Session {
   #client: Visitor = { address: '', port: 0 }
   /** What takes the session over: the last key that was given out, and the one before, until the client is heard. */
   #keys: string[] = []
+  readonly #rate: MessageRate
 
   constructor(options: SessionOptions) {
     this.#options = options
+    this.#rate = new MessageRate(options.messages)
+  }
+
+  /** Name of the secret that the client holds. */
+  get secretName(): string | undefined {
+    return this.#options.permit.name
+  }
+
+  /** How many visitors wait for their data stream. */
+  get waiting(): number {
+    let sum = 0
+    for (const tunnel of this.#tunnels.values()) sum += tunnel.waiting
+    return sum
   }
 
   /**
@@ -90,11 +107,12 @@ export class Session {
   }
 
   /**
-   * Gives the address up while it is kept for a client that is lost, in favour of one on the same machine: who was killed comes back
-   * without its key. Tells whether it was.
+   * Gives the address up while it is kept for a client that is lost, in favour of one on the same machine with the same secret:
+   * who was killed comes back without its key. Tells whether it was.
    */
-  makeRoom(address: PublicAddress, client: Visitor): boolean {
+  makeRoom(address: PublicAddress, client: Visitor, permit: Permit): boolean {
     if (this.#link.state !== 'lost' || client.address !== this.#client.address) return false
+    if (permit !== this.#options.permit) return false
     for (const [number, tunnel] of this.#tunnels) {
       const isThere =
         address.protocol === 'unix' ? address.path === tunnel.path : address.port === tunnel.port
@@ -144,7 +162,8 @@ export class Session {
   #lose(error: TunnelError): void {
     const { resumeTimeout, heartbeatTimeout, cutSilent, onLost } = this.#options
     const spareSilent = cutSilent(this.#connections, Math.max(resumeTimeout, heartbeatTimeout))
-    if (resumeTimeout > 0) {
+    // One without tunnels has nothing to come back for, and would take a client's place.
+    if (resumeTimeout > 0 && this.#tunnels.size > 0) {
       const timer = setTimeout(() => this.#end(error), resumeTimeout).unref()
       this.#link = { state: 'lost', timer, spareSilent }
       for (const tunnel of this.#tunnels.values()) tunnel.lose()
@@ -173,6 +192,7 @@ export class Session {
   }
 
   async #serve(message: FromClient, channel: ServerChannel): Promise<void> {
+    this.#rate.count(message.type)
     switch (message.type) {
       case 'heartbeat':
         return this.#giveUpKept()
@@ -234,20 +254,36 @@ export class Session {
     this.#send({ type: 'forwarded', tunnel: number, host, port, path })
   }
 
-  #open(message: Forward): Promise<ServerTunnel> {
-    const { maxTunnels } = this.#options
+  async #open(message: Forward): Promise<ServerTunnel> {
+    const { maxTunnels, permit } = this.#options
     if (this.#tunnels.size >= maxTunnels) {
       throw new TunnelError(
         'limit-reached',
         `the client has as many tunnels as it may (${maxTunnels}): close one, or raise limits.tunnels`,
       )
     }
+    const giveBack = permit.addTunnel()
+    try {
+      const tunnel = await this.#grant(message)
+      tunnel.closed.then(giveBack)
+      return tunnel
+    } catch (error) {
+      giveBack()
+      throw error
+    }
+  }
+
+  #grant(message: Forward): Promise<ServerTunnel> {
     return grant(message, {
       ...this.#options,
       client: () => this.#client,
-      makeRoom: (address) => this.#options.makeRoom(address, this.#client),
-      send: (message) => this.#send(message),
+      makeRoom: (address) => this.#options.makeRoom(address, this.#client, this.#options.permit),
+      send: (message) => {
+        if (message.type === 'exchange') this.#rate.expectAnswer()
+        this.#send(message)
+      },
       onConnection: (connection, tunnel, ...streams) => {
+        this.#options.permit.hold(connection.closed, streams)
         this.#connections.add(connection)
         connection.closed.then(() => this.#connections.delete(connection))
         this.#options.onConnection(connection, tunnel, ...streams)

@@ -7,6 +7,7 @@ import { type Listener, type ListenOptions, listening, type OnVisitor } from './
 import { socketAddress } from './socket.js'
 import { whenClosed } from './stream.js'
 import { attempt, growBuffers, openSocket } from './udp-socket.js'
+import type { MayVisit } from './visitor-filter.js'
 
 export interface FlowSettings {
   /** Milliseconds of silence in both directions after which a flow ends. */
@@ -14,6 +15,8 @@ export interface FlowSettings {
   /** Flows at a time; one more ends the one that has been silent the longest. */
   maxFlows: number
   onDrop: OnDrop
+  /** Whether a visitor of this address may begin a flow. */
+  mayVisit: MayVisit
 }
 
 /**
@@ -75,7 +78,11 @@ class Flows {
 
   /** A new flow, where there is room for one. */
   open(from: dgram.RemoteInfo): Flow | undefined {
-    const { flowTimeout, maxFlows, onDrop } = this.#settings
+    const { flowTimeout, maxFlows, onDrop, mayVisit } = this.#settings
+    if (!mayVisit(socketAddress(from.address, from.port).address)) {
+      onDrop(1, 'their visitor is not allowed')
+      return undefined
+    }
     if (this.#taking.size >= maxFlows && !this.#makeRoom()) {
       onDrop(1, `${maxFlows} visitors are being joined already`)
       return undefined

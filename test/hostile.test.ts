@@ -199,7 +199,7 @@ describe('a new connection', () => {
   })
 
   test('is refused at once where too many others have not said what they are', async () => {
-    await using world = await bystanderAt({ secret, limits: { newcomers: 5 } })
+    await using world = await bystanderAt({ secret, limits: { newcomersPerAddress: 5 } })
     const silent = await Promise.all(Array.from({ length: 5 }, () => RawPeer.connect(world.server)))
     await using peer = await RawPeer.connect(world.server)
 
@@ -385,8 +385,8 @@ describe('a client', () => {
     await world.undisturbed()
   })
 
-  test('may send thousands of messages that mean nothing', async () => {
-    await using world = await bystanderAt({ secret })
+  test('may send thousands of messages that mean nothing, where the server allows so many', async () => {
+    await using world = await bystanderAt({ secret, limits: { messages: 10_000 } })
     await using client = await tunnelByHand(world.server)
     const message = { code: 'x'.repeat(64), message: 'x'.repeat(1_000) }
     for (let i = 0; i < 3_000; i++) {
@@ -419,7 +419,7 @@ describe('a client', () => {
   })
 
   test('that asks and asks and never reads is dropped', async () => {
-    await using world = await bystanderAt({ secret })
+    await using world = await bystanderAt({ secret, limits: { messages: 1_000_000 } })
     const refused = pEvent<'refuse', Refusal>(world.server, 'refuse')
     await using client = await tunnelByHand(world.server)
     client.peer.socket.pause()

@@ -163,14 +163,22 @@ describe('a data stream that the server refuses', () => {
   test('is told why, and the target never takes that for bytes of the visitor', async () => {
     const got: Promise<Buffer | Error>[] = []
     await using target = await tcpTarget((socket) => got.push(readAll(socket).catch((error: Error) => error)))
-    await using server = await createServer({ limits: { newcomers: 1 } })
+    await using server = await createServer({ limits: { newcomersPerAddress: 1 } })
     await using tunnel = await openTunnel(target.port, { server })
     const rejected = pEvent<'reject', Rejection>(tunnel, 'reject')
-    await using silent = await RawPeer.connect(server)
-    // From here on the silent one is the only newcomer that may be.
+    // Beside the one newcomer that may be, there is room for the data stream of a visitor that waits.
+    await using other = await RawPeer.connect(server)
+    await other.logIn()
+    await using waiting = await RawPeer.connect(await other.forward())
+    await other.receive('exchange')
+    await using first = await RawPeer.connect(server)
+    await using second = await RawPeer.connect(server)
     await using probe = await RawPeer.connect(server)
     expect(await probe.refusal()).toMatchObject({ code: 'limit-reached' })
-    expect(silent.socket.destroyed).toBe(false)
+    const left = pEvent(server, 'reject')
+    await waiting.close('reset')
+    await left
+    expect([first, second].map(({ socket }) => socket.destroyed)).toEqual([false, false])
 
     expect(await ending(await visit(tunnel))).toBe('reset')
     expect((await rejected).error.code).toBe('limit-reached')

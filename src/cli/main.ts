@@ -15,8 +15,15 @@ const secretFile = new Option('--secret-file <path>', 'file whose first line is 
 /** What is no number stays a text, so that the complaint can quote it. */
 const wholeNumber = (text: string) => (/^\d+$/.test(text) ? Number(text) : text)
 
+/** Who may visit. */
+const listOptions = [
+  new Option('--allow <cidr...>', 'addresses and ranges of the visitors that may come, such as 10.0.0.0/8'),
+  new Option('--deny <cidr...>', 'those that may not, also where --allow has them'),
+]
+
 /** What `pipe expose` and `pipe forward` share. */
 const localOptions = [
+  ...listOptions,
   new Option('--limit <rate>', 'most bytes per second in each direction, such as 100kb or 1.5mb'),
   new Option('--proxy-protocol <version>', 'tell the target its visitor by a PROXY header, 1 or 2').argParser(
     wholeNumber,
@@ -69,7 +76,7 @@ const forwardCommand = program
   )
 for (const option of localOptions) forwardCommand.addOption(option)
 
-program
+const serverCommand = program
   .command('server')
   .description('run a server for tunnels of other machines')
   .option(
@@ -85,6 +92,7 @@ program
   .option('--insecure', 'listen on a public address without a secret')
   .showHelpAfterError('(pipe server --help lists the options)')
   .action(async (options) => (await import('./server.js')).runServer(options))
+for (const option of listOptions) serverCommand.addOption(option)
 
 // A reader that leaves early, as in `pipe expose 3000 | head -1`, is no reason to end.
 for (const stream of [process.stdout, process.stderr]) stream.on('error', () => {})

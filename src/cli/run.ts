@@ -7,6 +7,8 @@ import { jsonReport, type Report, textReport } from './report.js'
 
 /** Options that `pipe expose` and `pipe forward` share. */
 export interface LocalArguments {
+  allow?: string[]
+  deny?: string[]
   limit?: string
   proxyProtocol?: number
   wait?: true | string
@@ -17,8 +19,10 @@ export interface LocalArguments {
 }
 
 export function readLocalArguments(given: LocalArguments): LocalOptions {
-  const { limit, proxyProtocol, wait, flowTimeout, maxFlows } = given
+  const { allow, deny, limit, proxyProtocol, wait, flowTimeout, maxFlows } = given
   return {
+    ...(allow !== undefined && { allow }),
+    ...(deny !== undefined && { deny }),
     ...(flowTimeout !== undefined && { flowTimeout: readSeconds('--flow-timeout', flowTimeout) }),
     ...(maxFlows !== undefined && { maxFlows }),
     ...(limit !== undefined && { limit }),
