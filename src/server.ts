@@ -242,7 +242,7 @@ class TunnelServer extends Emitter<ServerEvents> implements Server {
       exchanges: this.#exchanges,
       resumable: this.#resumable,
       tally: this.#connections,
-      makeRoom: (...asked) => [...this.#sessions].some((one) => one.makeRoom(...asked)),
+      makeRoom: (...asked) => [...this.#sessions.keys()].some((one) => one.makeRoom(...asked)),
       onTunnel: (tunnel) => this.#addTunnel(tunnel),
       onReject: (rejection, tunnel) => {
         this.#connections.rejections++

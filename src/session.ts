@@ -14,6 +14,7 @@ import {
   violation,
 } from './protocol.js'
 import type { PublicAddress } from './public-address.js'
+import type { Permit } from './secrets.js'
 import type { ServerTunnel, TunnelInfo } from './server-tunnel.js'
 
 /** What a session has from its server. */

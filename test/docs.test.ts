@@ -113,6 +113,7 @@ describe('options.md', () => {
     ['forward', 'src/forward.ts', ['ForwardOptions'], 1],
     ['createServer', 'src/server-options.ts', ['ServerOptions', 'WaitOptions'], 0],
     ['createServer', 'src/server-options.ts', ['ServerLimits'], 1],
+    ['Named secrets', 'src/secrets.ts', ['NamedSecret'], 0],
     ['close', 'src/connection.ts', ['CloseOptions'], 0],
   ])('names the options of %s with the types and defaults of %s', async (heading, file, names, number) => {
     const source = `${await readRepository(file)}${await readRepository('src/deadline.ts')}`
@@ -330,6 +331,11 @@ const causes = {
     await using server = await createServer({ secret: 'correct-horse-battery' })
     return await rejection(openTunnel(3000, { server: server.address }))
   },
+  async 'secret-revoked'() {
+    await using server = await createServer({ secrets: { ci: { secret: 'correct-horse-battery' } } })
+    server.revoke('ci')
+    return await rejection(openTunnel(3000, { server, secret: 'correct-horse-battery' }))
+  },
   async 'secret-wrong'() {
     await using server = await createServer({ secret: 'correct-horse-battery' })
     return await rejection(openTunnel(3000, { server: server.address, secret: 'not-the-secret' }))
@@ -356,6 +362,12 @@ const causes = {
   async timeout() {
     await using server = await silentTarget()
     return await rejection(openTunnel(3000, { server: `127.0.0.1:${server.port}`, timeout: 100 }))
+  },
+  async 'visitor-denied'() {
+    await using tunnel = await forward(0, 3000, { deny: ['127.0.0.1'] })
+    const rejected = pEvent<'reject', Rejection>(tunnel, 'reject')
+    await visit(tunnel)
+    return (await rejected).error
   },
 } satisfies Partial<Record<string, () => Promise<TunnelError | undefined>>>
 

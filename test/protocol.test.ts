@@ -157,7 +157,7 @@ test('the limits of the documentation are those of the code', async () => {
   })
 
   expect(limits[0]?.[1]).toBe(`2 to ${MAX_MESSAGE.toLocaleString('en-US')} bytes`)
-  expect(setByServer).toHaveLength(7)
+  expect(setByServer).toHaveLength(12)
   for (const [name, value] of setByServer) expect(source).toMatch(new RegExp(`\\b${name} = ${value}\\b`))
 })
 
@@ -273,6 +273,35 @@ describe('a field', () => {
     silence: optional(time),
     flows: optional(range(1, 1_000_000)),
     whileLost: optional({ right: ['wait', 'refuse'], wrong: ['WAIT', '', 'close', ...noTexts] }),
+    ranges: optional({
+      right: [
+        [],
+        ['192.0.2.7', '10.0.0.0/8', '0.0.0.0/0', '::', '::/0', '2001:db8::/32', '::ffff:10.0.0.0/104'],
+        Array(64).fill('ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255/128'),
+      ],
+      wrong: [
+        Array(65).fill('::1'),
+        ['localhost'],
+        [''],
+        ['10.0.0.0/33'],
+        ['::/129'],
+        ['10.0.0.0/'],
+        ['10.0.0.0/-1'],
+        ['10.0.0.0/8/8'],
+        ['[::1]'],
+        ['fe80::1%eth0'],
+        [' ::1'],
+        ['::1\n'],
+        ['x'.repeat(50)],
+        [['::1']],
+        [1],
+        [null],
+        { length: 1, 0: '::1' },
+        '::1',
+        null,
+        1,
+      ],
+    }),
     nonce: hex,
     key: optional(hex),
     proof: { right: [null, ...hex.right], wrong: hex.wrong.filter((value) => value !== null) },
@@ -401,6 +430,15 @@ test('every message is decoded as it was encoded', () => {
   const uuid = fc.uuid({ version: 4 })
   const time = fc.integer({ min: 1, max: 2 ** 31 - 1 })
   const path = fc.stringMatching(/^[\w/.-]{1,108}$/)
+  const ranges = fc.array(
+    fc.oneof(
+      fc.ipV4(),
+      fc.ipV6(),
+      fc.tuple(fc.ipV4(), fc.nat(32)).map(([address, bits]) => `${address}/${bits}`),
+      fc.tuple(fc.ipV6(), fc.integer({ min: 96, max: 128 })).map(([address, bits]) => `${address}/${bits}`),
+    ),
+    { maxLength: 64 },
+  )
   const type = <const T extends string>(name: T) => ({ type: fc.constant(name) })
 
   const client: fc.Arbitrary<FromClient> = fc.oneof(
@@ -416,6 +454,8 @@ test('every message is decoded as it was encoded', () => {
         flowTimeout: time,
         maxFlows: fc.integer({ min: 1, max: 1_000_000 }),
         whileLost: fc.constantFrom('wait' as const, 'refuse' as const),
+        allow: ranges,
+        deny: ranges,
       },
       { requiredKeys: ['type', 'tunnel', 'protocol', 'port'] },
     ),
