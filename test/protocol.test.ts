@@ -388,6 +388,17 @@ describe('whatever comes, decoding throws nothing but a protocol-violation', () 
     expect(outcomes).toContain(codeOf(json, fromServer))
   }
 
+  test('for a length, which is within its bounds or told', () => {
+    const header = fc.uint8Array({ minLength: 4, maxLength: 4 })
+    fc.assert(
+      fc.property(fc.oneof(header, fc.nat(70_000).map(lengthOf)), (bytes) => {
+        const length = Buffer.from(bytes).readUInt32BE()
+        if (length >= 2 && length <= MAX_MESSAGE) expect(decodeLength(Buffer.from(bytes))).toBe(length)
+        else expect(() => decodeLength(Buffer.from(bytes))).toThrow(TunnelError)
+      }),
+    )
+  })
+
   test('for bytes', () => fc.assert(fc.property(fc.uint8Array({ maxLength: 300 }), check)))
 
   test('for JSON', () => fc.assert(fc.property(fc.json({ maxDepth: 5 }), check)))
@@ -556,4 +567,10 @@ function codeOf(json: string | Uint8Array, shapes: Shapes): string {
   } catch (error) {
     return error instanceof TunnelError ? error.code : String(error)
   }
+}
+
+function lengthOf(size: number): Buffer {
+  const bytes = Buffer.alloc(4)
+  bytes.writeUInt32BE(size)
+  return bytes
 }
