@@ -84,6 +84,7 @@ export async function injectFaults(world, until, tell) {
 async function inject(world, { kind, slot, random }, tell) {
   const { ledger } = world
   const slots = kind.startsWith('server') ? world.slots : [slot]
+  const probed = kind.includes('blackholed') ? [slot] : slots
   const end = ledger.begin({
     kind,
     slots: slots.map(({ index }) => index),
@@ -91,12 +92,13 @@ async function inject(world, { kind, slot, random }, tell) {
     kills: kind.includes('killed'),
   })
   ledger.count(`fault ${kind}`)
-  tell(`${kind}${slots.length === 1 ? `, client ${slot.index}` : ''}`)
+  tell(`${kind}${probed.length === 1 ? `, client ${slot.index}` : ''}`)
   try {
     const comeBack = await faults[kind]({ world, slot, random })
     const back = performance.now()
     const times = await Promise.all(
-      slots.flatMap((one) =>
+      // One whose link was not blocked has recovered before.
+      probed.flatMap((one) =>
         KINDS.map(async (name) => {
           await comeBack?.(name)
           return whenReached(world, one, name, AbortSignal.timeout(RECOVERY_TIMEOUT))
@@ -104,7 +106,7 @@ async function inject(world, { kind, slot, random }, tell) {
       ),
     )
     for (const [index, time] of times.entries()) {
-      const which = `${KINDS[index % KINDS.length]} of client ${slots[Math.floor(index / KINDS.length)].index}`
+      const which = `${KINDS[index % KINDS.length]} of client ${probed[Math.floor(index / KINDS.length)].index}`
       if (time === undefined) ledger.fail(`no visitor got through again after ${kind}`, which)
       else ledger.recovered(kind, time - back)
     }

@@ -27,6 +27,9 @@ const REPORT_INTERVAL = 10_000
  */
 const MEDIAN_RECOVERY = 1_000
 const FEW = 5
+/** What timers can wait. */
+const MAX_MINUTES = 30_000
+/** How shells name an end by Ctrl-C. */
 const INTERRUPTED = 130
 
 const { minutes, seed } = readArguments()
@@ -98,8 +101,8 @@ function readArguments() {
   const { values } = parseArgs({ options: { minutes: { type: 'string' }, seed: { type: 'string' } } })
   const minutes = Number(values.minutes ?? 1)
   const seed = Number(values.seed ?? randomInt(2 ** 31))
-  if (!(minutes > 0) || !Number.isInteger(seed)) {
-    say('--minutes takes a number above 0, --seed a whole number')
+  if (!(minutes > 0 && minutes <= MAX_MINUTES) || !Number.isInteger(seed)) {
+    say(`--minutes takes a number above 0, up to ${MAX_MINUTES}, and --seed a whole number`)
     process.exit(2)
   }
   return { minutes, seed }
