@@ -1,5 +1,6 @@
 import type { Duplex } from 'node:stream'
 import type { Connection, Rejection } from './connection.js'
+import type { Reserve } from './descriptors.js'
 import { type Drop, gatherDrops } from './drops.js'
 import { TunnelError } from './errors.js'
 import type { Visitor } from './listener.js'
@@ -29,6 +30,7 @@ export interface GrantOptions {
   maxFlows: number
   unref: boolean
   exchanges: Exchanges
+  reserve: Reserve
   exchangeTimeout: number
   maxWaiting: number
   maxWaitingTotal: number

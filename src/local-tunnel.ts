@@ -9,6 +9,7 @@ import {
   type Rejection,
   type Stats,
 } from './connection.js'
+import { Reserve } from './descriptors.js'
 import { type Drop, gatherDrops } from './drops.js'
 import { Emitter } from './emitter.js'
 import { TunnelError, toTunnelError } from './errors.js'
@@ -192,7 +193,11 @@ export class LocalTunnel extends Emitter<TunnelEvents> implements Tunnel {
       aborted.throwIfAborted()
       return stream
     }
+    // For the stream: the target's must not take it.
+    const reserve = new Reserve()
+    const shortage = reserve.keep()
     try {
+      if (shortage) throw shortage
       // A server has looked already, unless it is of an earlier version.
       if (!mayVisit(visitor.address)) throw visitorDenied(visitor.address)
       const header = proxyProtocol && (await proxyHeader(proxyProtocol, visitor, cameTo))
@@ -203,6 +208,7 @@ export class LocalTunnel extends Emitter<TunnelEvents> implements Tunnel {
             throw toTunnelError(error, 'target-unreachable', `the target ${target.name} can't be reached`)
           }),
       )
+      reserve.spend()
       const fromVisitor = keep(await open(aborted))
       if (header) fromTarget.write(header)
       // A flow drops what is too fast by itself: held back, it would come too late to be of use.
@@ -219,6 +225,7 @@ export class LocalTunnel extends Emitter<TunnelEvents> implements Tunnel {
       this.#connections.rejections++
       this.tell('reject', { id, visitor, error })
     } finally {
+      if (!shortage) reserve.release()
       clearTimeout(timer)
       this.#joining.delete(id)
     }

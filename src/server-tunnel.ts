@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import type { Duplex } from 'node:stream'
 import { type Connection, joinConnection, type Rejection } from './connection.js'
+import type { Reserve } from './descriptors.js'
 import { TunnelError } from './errors.js'
 import type { Listener, SocketAddress, Visitor } from './listener.js'
 import type { Protocol } from './protocol.js'
@@ -37,6 +38,8 @@ export interface ServerTunnelOptions {
   /** Who may visit, by address. */
   mayVisit: MayVisit
   exchanges: Exchanges
+  /** Has a descriptor for the data stream of each visitor that waits. */
+  reserve: Reserve
   /** Milliseconds that a visitor waits for its exchange. */
   exchangeTimeout: number
   /** Visitors that may wait at once, here and at the server. */
@@ -166,7 +169,8 @@ export class ServerTunnel implements TunnelInfo {
 
   /** Why no visitor may come in now, if so. */
   #whyNot(visitor: Visitor): TunnelError | undefined {
-    const { mayVisit, exchanges, maxWaiting, maxWaitingTotal, maxVisitors, whileLost } = this.#options
+    const { mayVisit, exchanges, maxWaiting, maxWaitingTotal, maxVisitors, whileLost, reserve } =
+      this.#options
     if (!mayVisit(visitor.address)) return visitorDenied(visitor.address)
     const waiting = this.#waiting.size
     if (waiting >= maxWaiting) return tooMany(`${maxWaiting} visitors wait at this tunnel`, 'waiting')
@@ -209,6 +213,7 @@ export class ServerTunnel implements TunnelInfo {
     if (!waiting) return undefined
     this.#waiting.delete(id)
     this.#options.exchanges.delete(id)
+    this.#options.reserve.release()
     clearTimeout(waiting.timer)
     waiting.stream.off('close', waiting.streamOnClose)
     return waiting

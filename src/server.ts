@@ -5,6 +5,7 @@ import { type Admission, admit } from './auth.js'
 import { LINGER, type ServerChannel, serverChannel } from './channel.js'
 import { type CloseOptions, type Connection, Connections, type Rejection, type Stats } from './connection.js'
 import { withDeadline } from './deadline.js'
+import { Reserve } from './descriptors.js'
 import { Door } from './door.js'
 import type { Drop } from './drops.js'
 import { Emitter } from './emitter.js'
@@ -116,6 +117,7 @@ class TunnelServer extends Emitter<ServerEvents> implements Server {
   readonly #resumable = new Map<string, Session>()
   readonly #tunnels = new Set<TunnelInfo>()
   readonly #exchanges: Exchanges = new Map()
+  readonly #reserve = new Reserve()
   /** Joined visitors, of tunnels open and closed. */
   readonly #connections = new Connections()
 
@@ -163,6 +165,7 @@ class TunnelServer extends Emitter<ServerEvents> implements Server {
 
   /** Takes a new connection, whose first message tells what it is. */
   async accept(stream: Duplex, client: Visitor): Promise<void> {
+    this.#reserve.spend()
     const channel = serverChannel(stream)
     try {
       const first = await this.#greet(channel, client)
@@ -240,6 +243,7 @@ class TunnelServer extends Emitter<ServerEvents> implements Server {
       ...this.#settings,
       permit,
       exchanges: this.#exchanges,
+      reserve: this.#reserve,
       resumable: this.#resumable,
       tally: this.#connections,
       makeRoom: (...asked) => [...this.#sessions.keys()].some((one) => one.makeRoom(...asked)),

@@ -22,10 +22,12 @@ export const packages = {
   gtlsclient: 'ngtcp2-client',
   gtlsserver: 'ngtcp2-server',
   initdb: 'postgresql',
+  ip: 'iproute2',
   iperf3: 'iperf3',
   'nc.openbsd': 'netcat-openbsd',
   nginx: 'nginx',
   openssl: 'openssl',
+  perl: 'perl',
   postgres: 'postgresql',
   psql: 'postgresql',
   'redis-benchmark': 'redis-tools',
@@ -33,6 +35,7 @@ export const packages = {
   'redis-server': 'redis-server',
   socat: 'socat',
   sort: 'coreutils',
+  ss: 'iproute2',
 }
 
 export type Program = keyof typeof packages

@@ -1,0 +1,122 @@
+/** Node processes that a test tells what to do: on hosts of their own, with few descriptors, stopped and killed. */
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { existsSync } from 'node:fs'
+import type { Server, Tunnel } from 'pipe-tunnel'
+
+const built = new URL('../../dist/index.js', import.meta.url)
+
+/** How long a process may take over what it is told, in milliseconds. */
+const DEADLINE = 50_000
+
+/** What runs in the process. It gets functions as their text, and ends with the process that started it. */
+const program = `
+  import * as tunnels from ${JSON.stringify(built.href)}
+  import child_process from 'node:child_process'
+  import crypto from 'node:crypto'
+  import dgram from 'node:dgram'
+  import { once } from 'node:events'
+  import fs from 'node:fs'
+  import http from 'node:http'
+  import net from 'node:net'
+  const world = { ...tunnels, child_process, crypto, dgram, once, fs, http, net, seen: [], sockets: [] }
+  process.on('disconnect', () => process.exit())
+  process.on('message', async ({ id, code, argument }) => {
+    try {
+      process.send({ id, value: await (0, eval)('(' + code + ')')(world, argument) })
+    } catch (error) {
+      process.send({ id, error: String(error?.stack ?? error) })
+    }
+  })
+  process.send({ id: 0 })
+`
+
+/** What a function that is run there finds. */
+export interface World {
+  createServer: typeof import('pipe-tunnel').createServer
+  openTunnel: typeof import('pipe-tunnel').openTunnel
+  child_process: typeof import('node:child_process')
+  crypto: typeof import('node:crypto')
+  dgram: typeof import('node:dgram')
+  once: typeof import('node:events').once
+  fs: typeof import('node:fs')
+  http: typeof import('node:http')
+  net: typeof import('node:net')
+  /** What was kept by functions before. */
+  server: Server
+  tunnel: Tunnel
+  /** Events, as they are noted. */
+  seen: unknown[]
+  sockets: import('node:net').Socket[]
+}
+
+export interface Remote extends AsyncDisposable {
+  readonly pid: number
+  /** Runs a function there, whose text is all that is handed over: it finds nothing but what it is called with. */
+  run<T>(work: (world: World) => T | Promise<T>): Promise<T>
+  run<T, A>(work: (world: World, argument: A) => T | Promise<T>, argument: A): Promise<T>
+  /** Stops it, as a debugger or a closed laptop does, lets it go on, or kills it. */
+  signal(name: 'SIGSTOP' | 'SIGCONT' | 'SIGKILL'): void
+  /** Resolves when it has ended. */
+  readonly ended: Promise<void>
+  readonly isRunning: boolean
+}
+
+export interface RemoteOptions {
+  /** Words in front of the command, such as those of a host. */
+  words?: string[]
+  /** How many descriptors it may have. */
+  descriptors?: number
+}
+
+/** Starts a process. */
+export async function startRemote({ words = [], descriptors }: RemoteOptions = {}): Promise<Remote> {
+  if (!existsSync(built)) throw new Error(`${built} is missing: npm run build makes it`)
+  const limited = descriptors ? ['sh', '-c', `ulimit -n ${descriptors}; exec "$@"`, 'sh'] : []
+  const [file = '', ...args] = [...words, ...limited, process.execPath, '--input-type=module', '--eval', program]
+  const child = spawn(file, args, { stdio: ['ignore', 'ignore', 'pipe', 'ipc'] })
+  let stderr = ''
+  child.stderr?.on('data', (text) => {
+    stderr += text
+  })
+  const waiting = new Map<number, (answer: { value?: unknown; error?: string }) => void>()
+  child.on('message', (answer: { id: number; value?: unknown; error?: string }) => waiting.get(answer.id)?.(answer))
+  child.on('error', () => {})
+  const ended = once(child, 'close').then(() => {
+    for (const resolve of waiting.values()) resolve({ error: `the process has ended: ${stderr}` })
+  })
+  let last = 0
+
+  const answered = async (id: number): Promise<unknown> => {
+    const { value, error } = await new Promise<{ value?: unknown; error?: string }>((resolve) => {
+      waiting.set(id, resolve)
+      setTimeout(() => resolve({ error: `no answer within ${DEADLINE} ms; ${stderr}` }), DEADLINE).unref()
+    })
+    waiting.delete(id)
+    if (error !== undefined) throw new Error(error)
+    return value
+  }
+  const remote = {
+    pid: child.pid ?? 0,
+    async run(work: unknown, argument?: unknown): Promise<never> {
+      const id = ++last
+      if (child.connected) child.send({ id, code: String(work), argument })
+      else throw new Error(`the process has ended: ${stderr}`)
+      return (await answered(id)) as never
+    },
+    signal: (name: NodeJS.Signals) => void child.kill(name),
+    ended,
+    get isRunning() {
+      return child.exitCode === null && child.signalCode === null
+    },
+    async [Symbol.asyncDispose]() {
+      child.kill('SIGKILL')
+      await ended
+    },
+  }
+  await answered(0).catch(async (error) => {
+    await remote[Symbol.asyncDispose]()
+    throw error
+  })
+  return remote
+}
