@@ -73,14 +73,23 @@ export interface RemoteOptions {
 export async function startRemote({ words = [], descriptors }: RemoteOptions = {}): Promise<Remote> {
   if (!existsSync(built)) throw new Error(`${built} is missing: npm run build makes it`)
   const limited = descriptors ? ['sh', '-c', `ulimit -n ${descriptors}; exec "$@"`, 'sh'] : []
-  const [file = '', ...args] = [...words, ...limited, process.execPath, '--input-type=module', '--eval', program]
+  const [file = '', ...args] = [
+    ...words,
+    ...limited,
+    process.execPath,
+    '--input-type=module',
+    '--eval',
+    program,
+  ]
   const child = spawn(file, args, { stdio: ['ignore', 'ignore', 'pipe', 'ipc'] })
   let stderr = ''
   child.stderr?.on('data', (text) => {
     stderr += text
   })
   const waiting = new Map<number, (answer: { value?: unknown; error?: string }) => void>()
-  child.on('message', (answer: { id: number; value?: unknown; error?: string }) => waiting.get(answer.id)?.(answer))
+  child.on('message', (answer: { id: number; value?: unknown; error?: string }) =>
+    waiting.get(answer.id)?.(answer),
+  )
   child.on('error', () => {})
   const ended = once(child, 'close').then(() => {
     for (const resolve of waiting.values()) resolve({ error: `the process has ended: ${stderr}` })
