@@ -14,7 +14,7 @@ import dgram from 'node:dgram'
 import { once } from 'node:events'
 import net from 'node:net'
 import { describe, expect, test } from 'vitest'
-import { type Remote, startRemote, type World } from './helpers/remote.js'
+import { noted, type Remote, startRemoteServer, startRemoteTunnel } from './helpers/remote.js'
 import { echoTarget } from './helpers/targets.js'
 import { udpEchoTarget } from './helpers/udp.js'
 
@@ -33,25 +33,11 @@ describe.skipIf(process.platform === 'win32')('with few descriptors', () => {
     ['a client', 'udp'],
   ] as const)('%s turns visitors away over %s, loses nobody, and goes on', async (who, protocol) => {
     await using target = protocol === 'tcp' ? await echoTarget() : await udpEchoTarget()
-    await using server = await startRemote(who === 'a server' ? { descriptors: DESCRIPTORS } : {})
-    await using client = await startRemote(who === 'a client' ? { descriptors: DESCRIPTORS } : {})
-    const address = await server.run(async (world) => {
-      world.server = await world.createServer({ flowTimeout: 10_000 })
-      world.server.on('reject', ({ error }) => world.seen.push(error.code))
-      return world.server.address
-    })
-    const place = await client.run(
-      async (world, [target, server]) => {
-        world.tunnel = await world.openTunnel(target, { server })
-        world.tunnel.on('reject', ({ error }) => world.seen.push(error.code))
-        for (const event of ['disconnect', 'reconnect'] as const)
-          world.tunnel.on(event, () => world.seen.push(event))
-        const { host, port } = world.tunnel
-        return { host, port }
-      },
-      [`${protocol}://127.0.0.1:${target.port}`, address] as const,
-    )
-    const visitors = (count: number) => crowd(protocol, place, count)
+    const few = (one: typeof who) => (one === who ? { descriptors: DESCRIPTORS } : {})
+    await using server = await startRemoteServer({ flowTimeout: 10_000 }, few('a server'))
+    const address = `${protocol}://127.0.0.1:${target.port}`
+    await using client = await startRemoteTunnel(address, { server: server.address }, few('a client'))
+    const visitors = (count: number) => crowd(protocol, client, count)
     await using inside = await visitors(5)
     expect(await inside.served()).toBe(5)
 
@@ -64,39 +50,29 @@ describe.skipIf(process.platform === 'win32')('with few descriptors', () => {
     // Those inside did not notice.
     expect(await inside.served()).toBe(5)
 
-    const seen = [...(await server.run((world) => world.seen)), ...(await client.run((world) => world.seen))]
-    expect(seen).toContain('limit-reached')
-    expect(seen).not.toContain('disconnect')
+    const rejections = [...(await noted(server, 'reject')), ...(await noted(client, 'reject'))]
+    expect(rejections.map(({ code }) => code)).toContain('limit-reached')
+    expect(await noted(client, 'disconnect')).toEqual([])
     await flood[Symbol.asyncDispose]()
     const again = async () => {
       await using next = await visitors(1)
       return await next.served()
     }
     await expect.poll(again, { timeout: 30_000 }).toBe(1)
-    expect(server.isRunning && client.isRunning).toBe(true)
+    expect(server.isRunning() && client.isRunning()).toBe(true)
   })
 
   test('a server takes clients in while visitors have all that they may', async () => {
     await using target = await echoTarget()
-    await using server = await startRemote({ descriptors: DESCRIPTORS })
-    await using client = await startRemote()
-    const address = await server.run(async (world) => {
-      world.server = await world.createServer()
-      return world.server.address
-    })
-    const open = async (world: World, [target, server]: readonly [number, string]) => {
-      const { host, port } = await world.openTunnel(target, { server })
-      return { host, port }
-    }
-    const place = await client.run(open, [target.port, address] as const)
-    await using flood = await crowd('tcp', place, CROWD)
+    await using server = await startRemoteServer({}, { descriptors: DESCRIPTORS })
+    await using client = await startRemoteTunnel(target.port, { server: server.address })
+    await using flood = await crowd('tcp', client, CROWD)
     expect(await flood.served()).toBeLessThan(CROWD)
 
-    await using other = await startRemote()
-    const otherPlace = await other.run(open, [target.port, address] as const)
+    await using other = await startRemoteTunnel(target.port, { server: server.address })
     await flood[Symbol.asyncDispose]()
     const served = async () => {
-      await using next = await crowd('tcp', otherPlace, 1)
+      await using next = await crowd('tcp', other, 1)
       return await next.served()
     }
     await expect.poll(served, { timeout: 30_000 }).toBe(1)

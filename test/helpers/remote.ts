@@ -2,7 +2,8 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync } from 'node:fs'
-import type { Server, Tunnel } from 'pipe-tunnel'
+import type { Server, ServerOptions, Tunnel, TunnelOptions } from 'pipe-tunnel'
+import { vi } from 'vitest'
 
 const built = new URL('../../dist/index.js', import.meta.url)
 
@@ -46,7 +47,7 @@ export interface World {
   server: Server
   tunnel: Tunnel
   /** Events, as they are noted. */
-  seen: unknown[]
+  seen: Noted[]
   sockets: import('node:net').Socket[]
 }
 
@@ -59,7 +60,7 @@ export interface Remote extends AsyncDisposable {
   signal(name: 'SIGSTOP' | 'SIGCONT' | 'SIGKILL'): void
   /** Resolves when it has ended. */
   readonly ended: Promise<void>
-  readonly isRunning: boolean
+  isRunning(): boolean
 }
 
 export interface RemoteOptions {
@@ -115,9 +116,7 @@ export async function startRemote({ words = [], descriptors }: RemoteOptions = {
     },
     signal: (name: NodeJS.Signals) => void child.kill(name),
     ended,
-    get isRunning() {
-      return child.exitCode === null && child.signalCode === null
-    },
+    isRunning: () => child.exitCode === null && child.signalCode === null,
     async [Symbol.asyncDispose]() {
       child.kill('SIGKILL')
       await ended
@@ -128,4 +127,102 @@ export async function startRemote({ words = [], descriptors }: RemoteOptions = {
     throw error
   })
   return remote
+}
+
+/** What a server or a tunnel told in a process, and when. */
+export interface Noted {
+  event: string
+  /** Milliseconds, the same on all processes of the machine. */
+  at: number
+  code?: string
+}
+
+export interface RemoteServer extends Remote {
+  readonly host: string
+  readonly port: number
+  readonly address: string
+}
+
+/** A server in a process of its own. */
+export async function startRemoteServer(
+  options: ServerOptions = {},
+  where?: RemoteOptions,
+): Promise<RemoteServer> {
+  const remote = await startRemote(where)
+  const listening = remote.run(async (world, options) => {
+    const server = await world.createServer(options)
+    world.server = server
+    const note = (event: string, code?: string) => world.seen.push({ event, at: Date.now(), code })
+    for (const event of ['disconnect', 'refuse'] as const)
+      server.on(event, ({ error }) => note(event, error.code))
+    server.on('reconnect', () => note('reconnect'))
+    server.on('reject', ({ error }) => note('reject', error.code))
+    server.on('tunnel', (tunnel) => {
+      note('tunnel')
+      tunnel.closed.then((error) => note('closed', error?.code))
+    })
+    const { host, port, address } = server
+    return { host, port, address }
+  }, options)
+  return withOwnFate(remote, listening)
+}
+
+export interface RemoteTunnel extends Remote {
+  readonly host: string
+  readonly port: number
+  readonly url: string
+}
+
+/** A tunnel, opened in a process of its own. */
+export async function startRemoteTunnel(
+  target: string | number,
+  options: TunnelOptions & { server: string },
+  where?: RemoteOptions,
+): Promise<RemoteTunnel> {
+  const remote = await startRemote(where)
+  const opened = remote.run(
+    async (world, [target, options]) => {
+      const tunnel = await world.openTunnel(target, options)
+      world.tunnel = tunnel
+      const note = (event: string, code?: string) => world.seen.push({ event, at: Date.now(), code })
+      tunnel.on('disconnect', (error) => note('disconnect', error.code))
+      tunnel.on('reconnect', () => note('reconnect'))
+      tunnel.on('reject', ({ error }) => note('reject', error.code))
+      tunnel.closed.then((error) => note('closed', error?.code))
+      const { host, port, url } = tunnel
+      return { host, port, url }
+    },
+    [target, options] as const,
+  )
+  return withOwnFate(remote, opened)
+}
+
+/** The process with what is there once it is ready, which must not leave it behind otherwise. */
+async function withOwnFate<T>(remote: Remote, ready: Promise<T>): Promise<Remote & T> {
+  try {
+    return { ...remote, ...(await ready) }
+  } catch (error) {
+    await remote[Symbol.asyncDispose]()
+    throw error
+  }
+}
+
+/** What the process has seen so far of this event. */
+export async function noted(remote: Remote, event: string): Promise<Noted[]> {
+  const all = await remote.run(({ seen }) => seen)
+  return all.filter((one) => one.event === event)
+}
+
+/** The first of these events after a moment, once it is there. */
+export async function nextNoted(remote: Remote, event: string, since = 0): Promise<Noted> {
+  const find = async () => (await noted(remote, event)).find(({ at }) => at >= since)
+  return await vi.waitFor(
+    async () => {
+      const found = await find()
+      if (!found)
+        throw new Error(`no ${event}; seen: ${JSON.stringify(await remote.run(({ seen }) => seen))}`)
+      return found
+    },
+    { timeout: DEADLINE, interval: 20 },
+  )
 }
