@@ -41,6 +41,7 @@ export interface GrantOptions {
   client(): Visitor
   /** Gives up the address where it is kept for a client that is lost and was here too; tells whether it was. */
   makeRoom(address: PublicAddress): boolean
+  isSilent(): boolean
   /** Tells the client, unless it is lost. */
   send(message: FromServer): void
   onReject(rejection: Rejection, tunnel: TunnelInfo): void

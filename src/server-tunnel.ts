@@ -47,6 +47,8 @@ export interface ServerTunnelOptions {
   maxWaitingTotal: number
   /** Visitors that may be here at once, inside and waiting. */
   maxVisitors: number
+  /** Whether the client is not heard as it should be, and may turn out to be lost. */
+  isSilent(): boolean
   /** What becomes of visitors that come while the client is lost. */
   whileLost: 'wait' | 'refuse'
   /** A visitor waits under this id. */
@@ -128,8 +130,8 @@ export class ServerTunnel implements TunnelInfo {
   /** A visitor has come: it waits while the client is told of it. */
   park(stream: Duplex, visitor: Visitor, cameTo: SocketAddress): void {
     const id = randomUUID()
-    const { exchanges, onReject } = this.#options
-    const error = this.#whyNot(visitor)
+    const { exchanges, onReject, reserve } = this.#options
+    const error = this.#whyNot(visitor) ?? reserve.keep()
     if (error) {
       reset(stream)
       onReject({ id, visitor, error })
@@ -169,8 +171,7 @@ export class ServerTunnel implements TunnelInfo {
 
   /** Why no visitor may come in now, if so. */
   #whyNot(visitor: Visitor): TunnelError | undefined {
-    const { mayVisit, exchanges, maxWaiting, maxWaitingTotal, maxVisitors, whileLost, reserve } =
-      this.#options
+    const { mayVisit, exchanges, maxWaiting, maxWaitingTotal, maxVisitors, whileLost } = this.#options
     if (!mayVisit(visitor.address)) return visitorDenied(visitor.address)
     const waiting = this.#waiting.size
     if (waiting >= maxWaiting) return tooMany(`${maxWaiting} visitors wait at this tunnel`, 'waiting')
@@ -187,14 +188,20 @@ export class ServerTunnel implements TunnelInfo {
 
   /** Tells the client of a visitor, which waits from now on for so long. */
   #announce(waiting: Waiting): void {
-    const { exchangeTimeout, onExchange } = this.#options
     const { id, visitor, cameTo } = waiting
+    this.#startTimer(waiting)
+    this.#options.onExchange(id, visitor, cameTo)
+  }
+
+  #startTimer(waiting: Waiting): void {
+    const { exchangeTimeout, isSilent, whileLost } = this.#options
     clearTimeout(waiting.timer)
     waiting.timer = setTimeout(() => {
+      // It came just before the loss of the client is noticed, and is to wait like those who come just behind.
+      if (isSilent() && whileLost === 'wait') return this.#startTimer(waiting)
       const message = `the client opened no data stream for this visitor within ${exchangeTimeout} ms`
-      this.turnAway(id, new TunnelError('exchange-expired', message))
+      this.turnAway(waiting.id, new TunnelError('exchange-expired', message))
     }, exchangeTimeout).unref()
-    onExchange(id, visitor, cameTo)
   }
 
   #join(id: string, dataStream: Duplex): void {

@@ -18,7 +18,7 @@ import type { Permit } from './secrets.js'
 import type { ServerTunnel, TunnelInfo } from './server-tunnel.js'
 
 /** What a session has from its server. */
-export interface SessionOptions extends Omit<GrantOptions, 'client' | 'makeRoom' | 'send'> {
+export interface SessionOptions extends Omit<GrantOptions, 'client' | 'isSilent' | 'makeRoom' | 'send'> {
   heartbeatInterval: number
   heartbeatTimeout: number
   /** How long the tunnels are kept for a client that is lost. */
@@ -37,6 +37,9 @@ export interface SessionOptions extends Omit<GrantOptions, 'client' | 'makeRoom'
   onBack(client: Visitor): void
   onEnd(): void
 }
+
+/** A client is silent once it has missed a heartbeat, and had half an interval to make up for it. */
+const SILENT_INTERVALS = 1.5
 
 type Forward = Message<typeof fromClient, 'forward'>
 
@@ -57,6 +60,8 @@ export class Session {
   /** It is `ended` before its first control connection, too. */
   #link: Link = { state: 'ended' }
   #client: Visitor = { address: '', port: 0 }
+  /** When the client was last heard. */
+  #heard = 0
   /** What takes the session over: the last key that was given out, and the one before, until the client is heard. */
   #keys: string[] = []
   readonly #rate: MessageRate
@@ -89,6 +94,7 @@ export class Session {
     let error: TunnelError | undefined
     try {
       for await (const message of channel.messages(heartbeatTimeout)) {
+        this.#heard = performance.now()
         this.#forgetKeys(1)
         await this.#serve(message, channel)
       }
@@ -278,6 +284,7 @@ export class Session {
     return grant(message, {
       ...this.#options,
       client: () => this.#client,
+      isSilent: () => performance.now() - this.#heard > SILENT_INTERVALS * this.#options.heartbeatInterval,
       makeRoom: (address) => this.#options.makeRoom(address, this.#client, this.#options.permit),
       send: (message) => {
         if (message.type === 'exchange') this.#rate.expectAnswer()
