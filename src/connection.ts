@@ -114,6 +114,11 @@ export interface CloseOptions {
  */
 const LEAST_GRACE = 20
 
+/**
+ * Bytes that a kernel may take for a peer that is not there. More than that has reached it, although nothing came back.
+ */
+const MAX_UNHEARD = 16_777_216
+
 /** The joined connections of a server or a tunnel, each with both its streams, and what is counted of them. */
 export class Connections {
   /** Visitors turned away, and datagrams dropped. */
@@ -177,14 +182,16 @@ export class Connections {
   }
 
   /**
-   * Cuts those of these that neither get nor give a byte for so many milliseconds: where the client and the server have lost
-   * each other, nobody may be at the other end any more, and nothing else would tell. Gives back what calls it off.
+   * Cuts those of these from which the other end of the link sends no byte for so many milliseconds: where the
+   * client and the server have lost each other, nobody may be at that end any more, and nothing else would tell.
+   * Gives back what calls it off.
    */
-  cutSilent(connections: Iterable<Connection>, timeout: number): () => void {
-    const before = new Map([...connections].map((one) => [one, one.bytesIn + one.bytesOut]))
+  cutSilent(connections: Iterable<Connection>, timeout: number, heard: 'bytesIn' | 'bytesOut'): () => void {
+    const said = heard === 'bytesIn' ? 'bytesOut' : 'bytesIn'
+    const before = new Map([...connections].map((one) => [one, { heard: one[heard], said: one[said] }]))
     const timer = setTimeout(() => {
       for (const [one, bytes] of before) {
-        if (one.bytesIn + one.bytesOut === bytes)
+        if (one[heard] === bytes.heard && one[said] - bytes.said < MAX_UNHEARD)
           for (const stream of this.#streams.get(one) ?? []) reset(stream)
       }
     }, timeout).unref()

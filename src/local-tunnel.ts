@@ -162,7 +162,7 @@ export class LocalTunnel extends Emitter<TunnelEvents> implements Tunnel {
 
   /** Nobody new comes until it is reconnected. Visitors that are silent as long as `patience` are cut then. */
   disconnected(error: TunnelError, patience: number): void {
-    this.#spareSilent = this.#connections.cutSilent(this.#connections.inside, patience)
+    this.#spareSilent = this.#connections.cutSilent(this.#connections.inside, patience, 'bytesIn')
     this.tell('disconnect', error)
   }
 

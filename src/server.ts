@@ -257,7 +257,7 @@ class TunnelServer extends Emitter<ServerEvents> implements Server {
         this.#connections.add(connection, ...streams)
         this.tell('connection', connection, tunnel)
       },
-      cutSilent: (connections, timeout) => this.#connections.cutSilent(connections, timeout),
+      cutSilent: (connections, timeout) => this.#connections.cutSilent(connections, timeout, 'bytesOut'),
       onLost: (client, error) => this.tell('disconnect', this.#refusal(client, error, permit.name)),
       onBack: (client) => this.tell('reconnect', client),
       onEnd: () => {

@@ -72,14 +72,26 @@ test('both sides notice a cut within heartbeatTimeout, and uploads go on after i
   expect(await noted(server, 'closed')).toEqual([])
 })
 
+test('a client that gets another address has its tunnel again', async (context) => {
+  await using world = await startWorld(context, heartbeats)
+  const { network, server, client } = world
+  await ask(world, 'idle', 'stay')
+
+  await network.moveClient()
+  await nextNoted(server, 'disconnect')
+  await nextNoted(client, 'reconnect')
+  expect(await ask(world, 'from elsewhere')).toBe('from elsewhere')
+  expect(await noted(server, 'closed')).toEqual([])
+})
+
 test('a client that never comes back leaves nothing at the server', async (context) => {
   needs(context, 'ss')
   await using world = await startWorld(context, { ...heartbeats, resumeTimeout: 3_000 })
   const { network, server, client } = world
   const transfers = [download(world, 400_000_000), upload(world, 400_000_000)]
   const failures = Promise.allSettled(transfers)
-  const idle = ask(world, 'idle', 'stay')
-  await idle
+  await ask(world, 'idle', 'stay')
+  await mutter(world)
   await expect.poll(() => bytesOut(world), { timeout: 30_000 }).toBeGreaterThan(1_000_000)
   await expect.poll(() => bytesIn(world), { timeout: 30_000 }).toBeGreaterThan(1_000_000)
 
@@ -87,6 +99,7 @@ test('a client that never comes back leaves nothing at the server', async (conte
   await nextNoted(server, 'closed')
   expect((await failures).map(({ status }) => status)).toEqual(['rejected', 'rejected'])
   await expect.poll(() => server.run(({ server }) => server.connections), { timeout: 30_000 }).toBe(0)
+  await expect.poll(() => client.run(({ tunnel }) => tunnel.connections), { timeout: 30_000 }).toBe(0)
   // Those that were cut towards the client wait in the kernel for an answer, and belong to nobody.
   const owned = async () => {
     const lines = await sockets(network, '-tnpH')
@@ -251,6 +264,19 @@ function upload({ server, client }: World, size: number): Promise<string> {
       return String(answer)
     },
     { host: client.host, port: client.port, size },
+  )
+}
+
+/** A visitor that says a little now and then, without end: the kernel takes that for a peer that is gone, too. */
+function mutter({ server, client }: World): Promise<void> {
+  return server.run(
+    ({ net }, { host, port }) => {
+      const socket = net.connect(port, host).on('error', () => {})
+      socket.write('echo\n')
+      const timer = setInterval(() => socket.write('still here'), 100)
+      socket.on('close', () => clearInterval(timer)).resume()
+    },
+    { host: client.host, port: client.port },
   )
 }
 

@@ -34,6 +34,8 @@ export interface Network extends AsyncDisposable {
   cut(): Promise<void>
   /** Undoes `cut`. */
   mend(): Promise<void>
+  /** Gives the client's host another address in place of its own, as a laptop gets in another network. */
+  moveClient(): Promise<void>
 }
 
 /**
@@ -93,6 +95,11 @@ export async function createNetwork({ mtu = 1_500 }: { mtu?: number } = {}): Pro
     },
     cut: () => tell({ ...current, loss: 100 }),
     mend: () => tell(current),
+    async moveClient() {
+      const name = names.client
+      await run('ip', ['-n', name, 'address', 'del', `${addresses.client}/24`, 'dev', name])
+      await run('ip', ['-n', name, 'address', 'add', '10.209.0.3/24', 'dev', name])
+    },
     async [Symbol.asyncDispose]() {
       open.delete(network)
       if (cable.exitCode === null && cable.signalCode === null) {

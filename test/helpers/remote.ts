@@ -206,16 +206,12 @@ export async function noted(remote: Remote, event: string): Promise<Noted[]> {
   return all.filter((one) => one.event === event)
 }
 
-/** The first of these events after a moment, once it is there. */
-export async function nextNoted(remote: Remote, event: string, since = 0): Promise<Noted> {
-  const find = async () => (await noted(remote, event)).find(({ at }) => at >= since)
-  return await vi.waitFor(
-    async () => {
-      const found = await find()
-      if (!found)
-        throw new Error(`no ${event}; seen: ${JSON.stringify(await remote.run(({ seen }) => seen))}`)
-      return found
-    },
-    { timeout: DEADLINE, interval: 20 },
-  )
+/** The first of these events, once it is there. */
+export async function nextNoted(remote: Remote, event: string): Promise<Noted> {
+  const find = async () => {
+    const [first] = await noted(remote, event)
+    if (first) return first
+    throw new Error(`no ${event}; seen: ${JSON.stringify(await remote.run(({ seen }) => seen))}`)
+  }
+  return await vi.waitFor(find, { timeout: DEADLINE, interval: 20 })
 }
