@@ -270,11 +270,13 @@ function upload({ server, client }: World, size: number): Promise<string> {
 /** A visitor that says a little now and then, without end: the kernel takes that for a peer that is gone, too. */
 function mutter({ server, client }: World): Promise<void> {
   return server.run(
-    ({ net }, { host, port }) => {
+    async ({ net, once }, { host, port }) => {
       const socket = net.connect(port, host).on('error', () => {})
-      socket.write('echo\n')
+      socket.write('echo\nhere')
       const timer = setInterval(() => socket.write('still here'), 100)
-      socket.on('close', () => clearInterval(timer)).resume()
+      socket.on('close', () => clearInterval(timer))
+      await once(socket, 'data')
+      socket.resume()
     },
     { host: client.host, port: client.port },
   )
