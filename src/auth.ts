@@ -5,6 +5,7 @@
  */
 import { createHmac, randomBytes, timingSafeEqual } from 'node:crypto'
 import type { ClientChannel, ServerChannel } from './channel.js'
+import { bindingOf } from './encryption.js'
 import { errorFromPeer, TunnelError } from './errors.js'
 import {
   type FromServer,
@@ -50,13 +51,14 @@ export async function admit(channel: ServerChannel, hello: Hello, secrets: Secre
       'the server asks for a secret: give it as the option secret, as PIPE_SECRET, or with --secret-file',
     )
   }
+  const binding = bindingOf(channel.stream)
   const permit = secrets.permitFor(
-    (secret) => theirs !== null && equal(theirs, proof('client', secret, hello.nonce, nonce)),
+    (secret) => theirs !== null && equal(theirs, proof('client', secret, hello.nonce, nonce, binding)),
   )
   if (!permit) throw new TunnelError('secret-wrong', 'the secret is not the one that the server holds')
   if (permit.isRevoked) throw secretRevoked()
   const { secret } = permit.settings ?? {}
-  const mine = secret === undefined ? null : proof('server', secret, hello.nonce, nonce)
+  const mine = secret === undefined ? null : proof('server', secret, hello.nonce, nonce, binding)
   return { permit, proof: mine, resume }
 }
 
@@ -79,12 +81,14 @@ export async function logIn(
       'the server asks for no secret, so nothing shows that it is yours: start it with the secret, or connect without one',
     )
   }
-  const mine = secret !== undefined ? proof('client', secret, nonce, challenge.nonce) : null
+  const binding = bindingOf(channel.stream)
+  const mine = secret !== undefined ? proof('client', secret, nonce, challenge.nonce, binding) : null
   channel.send({ type: 'login', proof: mine, resume })
 
   const welcome = expectType(await channel.receive(), 'welcome')
   if (secret !== undefined) {
-    if (welcome.proof === null || !equal(welcome.proof, proof('server', secret, nonce, challenge.nonce))) {
+    const theirs = proof('server', secret, nonce, challenge.nonce, binding)
+    if (welcome.proof === null || !equal(welcome.proof, theirs)) {
       throw new TunnelError(
         'server-unproven',
         'the server did not prove that it holds the secret: it is not yours',
@@ -105,11 +109,20 @@ function expectType<T extends FromServer['type']>(message: FromServer | undefine
 
 const newNonce = () => randomBytes(32).toString('hex')
 
-/** HMAC-SHA256 (RFC 2104) over who proves, the version and both nonces: no proof serves in another place. */
-function proof(side: 'client' | 'server', secret: string, clientNonce: string, serverNonce: string): string {
-  return createHmac('sha256', secret)
-    .update(`pipe-tunnel ${PROTOCOL_VERSION} ${side} ${clientNonce} ${serverNonce}`)
-    .digest('hex')
+/**
+ * HMAC-SHA256 (RFC 2104) over who proves, the version, both nonces, and what only the two ends of an encrypted
+ * connection know: no proof serves in another place, nor on another connection.
+ */
+function proof(
+  side: 'client' | 'server',
+  secret: string,
+  clientNonce: string,
+  serverNonce: string,
+  binding: string | undefined,
+): string {
+  const words = ['pipe-tunnel', PROTOCOL_VERSION, side, clientNonce, serverNonce]
+  if (binding !== undefined) words.push(binding)
+  return createHmac('sha256', secret).update(words.join(' ')).digest('hex')
 }
 
 function equal(a: string, b: string): boolean {

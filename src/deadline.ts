@@ -56,13 +56,21 @@ export function whenAborted(signal: AbortSignal, onAbort: (reason: TunnelError) 
   return () => signal.removeEventListener('abort', listener)
 }
 
+/** Settles as the promise does, or rejects with the signal's reason. */
+export function untilAborted<T>(promise: Promise<T>, aborted: AbortSignal): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const forget = whenAborted(aborted, reject)
+    promise.then(resolve, reject).finally(forget)
+  })
+}
+
 /**
- * Resolves with the event. Rejects with one of `rejectionEvents`, or with the signal's reason; nothing stays behind on
+ * Resolves with the event, or one of them. Rejects with one of `rejectionEvents`, or with the signal's reason; nothing stays behind on
  * the signal, which may serve many waits.
  */
 export async function waitForEvent(
   emitter: EventEmitter,
-  event: string,
+  event: string | readonly string[],
   aborted: AbortSignal | undefined,
   rejectionEvents = ['error'],
 ): Promise<void> {

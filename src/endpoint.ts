@@ -1,5 +1,6 @@
 import { type Address, isAnyAddress, parseAddress } from './address.js'
 import { checkHost, checkInteger, checkSecret, invalidOption } from './options.js'
+import { type ClientTls, checkClientTls } from './tls-options.js'
 
 /** Port that servers listen on and clients dial where none is given. */
 export const DEFAULT_PORT = 8_910
@@ -11,6 +12,8 @@ const SECRET_VARIABLE = 'PIPE_SECRET'
 /** Where a server is, and what it asks for: a `Server`, or anything else of that shape. */
 export interface Endpoint extends Address {
   readonly secret?: string | undefined
+  /** How it encrypts, as the option of `openTunnel` says it; by the secret, if any, where that is left out. */
+  readonly tls?: ClientTls | undefined
 }
 
 /** A server, understood. */
@@ -29,18 +32,27 @@ const WANTED =
 export function findEndpoint(
   server: string | Endpoint | undefined,
   secret: string | undefined,
+  tls?: ClientTls,
   environment: NodeJS.ProcessEnv = process.env,
 ): KnownEndpoint | undefined {
+  checkClientTls(tls)
   const given = server ?? (environment[SERVER_VARIABLE] || undefined)
   if (given === undefined) return undefined
-  const { host, port, secret: held } = typeof given === 'string' ? parseEndpoint(given) : given
+  const held: Endpoint = typeof given === 'string' ? parseEndpoint(given) : given
+  const { host, port } = held
   checkHost('server.host', host)
   checkInteger('server.port', port, 1, 65_535)
   // A server that is given as an object knows whether it has a secret.
-  const known = secret ?? held ?? (typeof given === 'string' ? environment[SECRET_VARIABLE] : undefined)
-  checkSecret(secret === undefined && held === undefined ? SECRET_VARIABLE : 'secret', known)
-  const comesBack = typeof given === 'string'
-  return { host: isAnyAddress(host) ? 'localhost' : host, port, secret: known, comesBack }
+  const isText = typeof given === 'string'
+  const known = secret ?? held.secret ?? (isText ? environment[SECRET_VARIABLE] : undefined)
+  checkSecret(secret === undefined && held.secret === undefined ? SECRET_VARIABLE : 'secret', known)
+  return {
+    host: isAnyAddress(host) ? 'localhost' : host,
+    port,
+    secret: known,
+    tls: tls ?? held.tls,
+    comesBack: isText,
+  }
 }
 
 function parseEndpoint(text: string): Endpoint {

@@ -23,6 +23,7 @@ export const errorCodes = [
   'server-unreachable',
   'target-unreachable',
   'timeout',
+  'tls-required',
   'version-mismatch',
   'visitor-denied',
   'visitor-left',

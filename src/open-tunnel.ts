@@ -12,6 +12,7 @@ import { untilItWorks } from './retry.js'
 import { createServer, type Server } from './server.js'
 import { ServerLink } from './server-link.js'
 import type { Target } from './target.js'
+import type { ClientTls } from './tls-options.js'
 import { parseOwnUnixPath, parseUnixPath } from './unix.js'
 
 /** Options of {@link openTunnel}. */
@@ -23,6 +24,11 @@ export interface TunnelOptions extends LocalOptions {
   server?: string | Endpoint
   /** What the server asks for. Default: what `server` holds, else `PIPE_SECRET` where the server is an address. */
   secret?: string
+  /**
+   * `true` or `{ ca, servername }`: encrypts, with a server that shows a certificate. `false`: does not encrypt. Default: what
+   * `server` does, else encrypts by the secret, if any.
+   */
+  tls?: ClientTls
   /** Public port. Default 0: any. */
   port?: number
   /** Unix socket on the server's machine that visitors use instead of a port: `'unix:/tmp/x.sock'`. Default: none. */
@@ -50,7 +56,7 @@ export interface WantedTunnel {
  * Makes `target` reachable at a public address; resolves when that is open for visitors. The target itself may
  * start later: until then visitors are turned away at once.
  *
- * Rejects with `invalid-option`, `server-unreachable`, `secret-wrong`, `secret-required`, `server-unproven`,
+ * Rejects with `invalid-option`, `server-unreachable`, `secret-wrong`, `secret-required`, `server-unproven`, `tls-required`,
  * `version-mismatch`, `port-taken`, `port-not-allowed`, `ports-exhausted`, `path-taken`, `path-not-allowed`,
  * `address-unavailable`, `limit-reached`, `protocol-violation`, `connection-lost`, `server-closed`, `refused`, `timeout`
  * or `aborted`.
@@ -67,7 +73,7 @@ export async function openTunnels(
 ): Promise<Tunnel[]> {
   const { unref = false, timeout = 10_000, signal, retry = false } = options
   const maxReconnects = readMaxReconnects(options)
-  const endpoint = findEndpoint(options.server, options.secret)
+  const endpoint = findEndpoint(options.server, options.secret, options.tls)
   const locals = wanted.map((one) => readWanted(one, options, endpoint === undefined))
   await waitForTargets(locals, options)
 
@@ -103,10 +109,11 @@ export async function openTunnels(
   })
 }
 
-/** A server for this call alone. Its secret keeps other programs of the machine out. */
+/** A server for this call alone. Its secret keeps other programs of the machine out; what never leaves it needs no TLS. */
 function embedServer({ secret, unref, maxFlows }: Omit<TunnelOptions, 'port'>): Promise<Server> {
   const limits = maxFlows === undefined ? {} : { flows: maxFlows }
-  return createServer({ secret: secret ?? randomBytes(32).toString('hex'), unref, sockets: '/', limits })
+  const held = secret ?? randomBytes(32).toString('hex')
+  return createServer({ secret: held, tls: false, unref, sockets: '/', limits })
 }
 
 /** One attempt. What it has opened is closed where it fails. */

@@ -124,6 +124,8 @@ export function encode(message: FromClient | FromServer): Buffer {
 export function decodeLength(header: Buffer): number {
   const length = header.readUInt32BE()
   if (length >= 2 && length <= MAX_MESSAGE) return length
+  // What OpenSSL begins with (RFC 8446, 5.1).
+  if (header[0] === 0x16) throw violation('began with TLS, where messages were due that are not encrypted')
   throw violation(`announced a message of ${length} bytes, where 2 to ${MAX_MESSAGE} are allowed`)
 }
 

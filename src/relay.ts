@@ -1,11 +1,9 @@
 import type { Duplex, Readable, Transform, Writable } from 'node:stream'
 import { TunnelError } from './errors.js'
-import { keepReading, mayHideReset, reset, whenClosed } from './stream.js'
+import { keepReading, probeEnd, reset, whenClosed } from './stream.js'
 
 /** How long a relay lives on in silence once one side has finished sending, in milliseconds. */
 const HALF_CLOSE_TIMEOUT = 300_000
-
-const NOTHING = Buffer.alloc(0)
 
 export interface RelayOptions {
   /** Milliseconds of silence after which a pair of which one direction has ended is cut. Default 300,000. */
@@ -68,18 +66,12 @@ export function relay(first: Duplex, second: Duplex, options: RelayOptions = {})
         options.onBytes?.(direction, count)
       }
 
-      /**
-       * A reset that comes behind unread bytes looks like an end to Node (libuv: POLLHUP after a partial read), and a
-       * truncated request would look complete. A write, even of nothing, tells the two apart.
-       */
       function sourceOnEnd() {
         silence ??= setTimeout(silenceOnTimeout, halfCloseTimeout).unref()
-        const isIdle = source.writable && source.writableLength === 0
-        if (isIdle && mayHideReset(source)) source.write(NOTHING, sourceOnWritten)
-        else sourceOnWritten()
+        probeEnd(source, sourceOnProbed)
       }
 
-      function sourceOnWritten(error?: Error | null) {
+      function sourceOnProbed(error?: Error | null) {
         // Told here, before the source is closed over it: an end that was passed on meanwhile could not be taken back.
         const failed = error ?? writeError()
         if (failed) source.destroy(failed)

@@ -7,10 +7,10 @@ import { type ClientChannel, clientChannel } from './channel.js'
 import { whenAborted, withDeadline } from './deadline.js'
 import type { KnownEndpoint } from './endpoint.js'
 import { errorFromPeer, TunnelError, toTunnelError } from './errors.js'
+import { Dialler } from './link.js'
 import { violation } from './protocol.js'
 import { untilItWorks } from './retry.js'
 import { reset } from './stream.js'
-import { dialTcp } from './tcp.js'
 
 /**
  * How long the server's machine may take to accept a connection again, in milliseconds: two addresses of a name each get
@@ -50,12 +50,14 @@ export interface Control {
 export class ServerLink {
   readonly server: KnownEndpoint
   readonly #unref: boolean
+  readonly #dialler: Dialler
   /** Data streams go where the last control connection went, also where the name has several addresses. */
   #reached: Address
 
   constructor(server: KnownEndpoint, unref: boolean) {
     this.server = server
     this.#unref = unref
+    this.#dialler = new Dialler(server, unref)
     this.#reached = server
   }
 
@@ -64,7 +66,7 @@ export class ServerLink {
    * signal's reason.
    */
   async logIn(aborted: AbortSignal): Promise<Control> {
-    const socket = await this.#dial(this.server, aborted).catch((error) => {
+    const socket = await this.#dialler.dial(this.server, aborted).catch((error) => {
       const next = 'is it running, and is this its port?'
       const failure = `no server answers at ${formatAddress(this.server)}`
       throw toTunnelError(error, 'server-unreachable', failure, next)
@@ -82,7 +84,7 @@ export class ServerLink {
       withDeadline(doing, { timeout: ATTEMPT_TIMEOUT, signal, unref }, async (aborted) => {
         const timed = { timeout: RECONNECT_TIMEOUT, signal: aborted, unref }
         const socket = await withDeadline(doing, timed, (connecting) =>
-          this.#dial(this.server, connecting),
+          this.#dialler.dial(this.server, connecting),
         ).catch((error) => {
           throw toTunnelError(error, 'server-unreachable', `${doing} failed`)
         })
@@ -97,7 +99,9 @@ export class ServerLink {
     const channel = clientChannel(socket)
     const forget = whenAborted(aborted, (reason) => socket.destroy(reason))
     try {
-      return { channel, welcome: await logIn(channel, secret, resume) }
+      const welcome = await logIn(channel, secret, resume)
+      this.#dialler.trust(socket)
+      return { channel, welcome }
     } catch (caught) {
       socket.destroy()
       const error = toTunnelError(caught, 'connection-lost', 'the connection broke')
@@ -111,7 +115,7 @@ export class ServerLink {
 
   /** A stream that the server has joined with the visitor of this id. Rejects with its refusal, or the signal's reason. */
   async openDataStream(id: string, aborted: AbortSignal): Promise<Duplex> {
-    const socket = await this.#dial(this.#reached, aborted)
+    const socket = await this.#dialler.dialSame(this.#reached, aborted)
     const forget = whenAborted(aborted, (reason) => socket.destroy(reason))
     const channel = clientChannel(socket)
     try {
@@ -126,9 +130,5 @@ export class ServerLink {
     } finally {
       forget()
     }
-  }
-
-  #dial({ host, port }: Address, aborted: AbortSignal): Promise<Socket> {
-    return dialTcp({ host, port }, { unref: this.#unref, aborted })
   }
 }

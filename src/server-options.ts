@@ -5,6 +5,7 @@ import { checkHost, checkInteger, checkPort, checkTimeout, invalidOption, MAX_TI
 import { parsePorts } from './ports.js'
 import { type NamedSecret, readSecrets } from './secrets.js'
 import { checkSocketFolder } from './socket-folder.js'
+import { checkServerTls, type ServerTls } from './tls-options.js'
 import { checkLists } from './visitor-filter.js'
 
 /** Options of `createServer`. */
@@ -23,6 +24,8 @@ export interface ServerOptions extends WaitOptions {
   secret?: string
   /** More secrets, by their names. `secret` is the one named `'default'`. Default: none. */
   secrets?: Readonly<Record<string, NamedSecret>>
+  /** `{ key, cert }`, in PEM: encrypts with this certificate. `false`: does not encrypt. Default: encrypts by the secret, if any. */
+  tls?: ServerTls
   /** Visitors that may come, as addresses and ranges: `'192.0.2.7'`, `'10.0.0.0/8'`. At most 64. Default: all. */
   allow?: readonly string[]
   /** Visitors that may not, also where `allow` has them. Default: none. */
@@ -80,7 +83,7 @@ export type Settings = ReturnType<typeof readServerOptions>
 /** Checks the options and fills in the defaults. */
 export function readServerOptions(options: ServerOptions) {
   const { host = '127.0.0.1', port = 0, publicHost, ports, sockets } = options
-  const { secret, insecure = false, allow, deny, unref = false } = options
+  const { secret, tls, insecure = false, allow, deny, unref = false } = options
   const { handshakeTimeout = 5_000, exchangeTimeout = 10_000, timeout = 10_000, signal } = options
   const { heartbeatInterval = 5_000, heartbeatTimeout = 15_000 } = options
   const { resumeTimeout = 30_000, flowTimeout = 60_000 } = options
@@ -96,6 +99,7 @@ export function readServerOptions(options: ServerOptions) {
   checkPort('port', port)
   if (publicHost !== undefined) checkHost('publicHost', publicHost)
   const secrets = readSecrets(secret, options.secrets)
+  checkServerTls(tls)
   checkLists({ allow, deny })
   if (sockets !== undefined) checkSocketFolder(sockets)
   for (const [name, value] of Object.entries({
@@ -142,6 +146,7 @@ export function readServerOptions(options: ServerOptions) {
     ports: ports === undefined ? undefined : parsePorts(ports),
     sockets,
     secrets,
+    tls,
     visitors: { allow, deny },
     unref,
     handshakeTimeout,

@@ -1,22 +1,25 @@
 import type { EventEmitter } from 'node:events'
-import type { Duplex } from 'node:stream'
+import type { Socket } from 'node:net'
 import { formatAddress } from './address.js'
 import { type Admission, admit } from './auth.js'
 import { LINGER, type ServerChannel, serverChannel } from './channel.js'
 import { type CloseOptions, type Connection, Connections, type Rejection, type Stats } from './connection.js'
-import { withDeadline } from './deadline.js'
+import { untilAborted, whenAborted, withDeadline } from './deadline.js'
 import { Reserve } from './descriptors.js'
-import { Door } from './door.js'
+import { Door, type Newcomer } from './door.js'
 import type { Drop } from './drops.js'
 import { Emitter } from './emitter.js'
 import { TunnelError, toTunnelError } from './errors.js'
+import { secureAccepted } from './link.js'
 import { type Listener, listenOnAll, type Visitor } from './listener.js'
 import { errorFields, violation } from './protocol.js'
 import { type Permit, Secrets, secretRevoked } from './secrets.js'
 import { readServerOptions, type ServerOptions, type Settings } from './server-options.js'
 import type { Exchanges, TunnelInfo } from './server-tunnel.js'
 import { Session } from './session.js'
+import { reset } from './stream.js'
 import { listenTcp } from './tcp.js'
+import { type ServerSecurity, serverSecurity } from './tls-options.js'
 
 /** The events of a {@link Server} and what their listeners are called with. */
 export interface ServerEvents {
@@ -58,6 +61,8 @@ export interface Server extends EventEmitter<ServerEvents>, AsyncDisposable {
   readonly address: string
   /** What clients must hold: the secret named `'default'`, where there is one. */
   readonly secret: string | undefined
+  /** How clients have to connect, as the option of `openTunnel` says it; undefined stands for TLS by the secret. */
+  readonly tls: boolean | undefined
   /** How many visitors are inside now. */
   readonly connections: number
   /** What was counted since it was started. */
@@ -85,13 +90,14 @@ export async function createServer(options: ServerOptions = {}): Promise<Server>
   const { hosts, port, unref, timeout, signal } = settings
   const where = hosts.map((host) => formatAddress({ host, port })).join(' and ')
   return withDeadline(`listening on ${where}`, { timeout, signal }, async (aborted) => {
-    const listener = await listenOnAll(
+    const security = await untilAborted(serverSecurity(settings.tls, settings.secrets), aborted)
+    const listener = await listenOnAll<Socket>(
       settings,
       (socket, client) => server.accept(socket, client),
       (address, take) => listenTcp({ ...address, unref, aborted }, take),
     )
     // No client is handed over before the event loop turns, and by then the server is there.
-    const server = new TunnelServer(listener, settings)
+    const server = new TunnelServer(listener, settings, security)
     return server
   })
 }
@@ -110,7 +116,8 @@ class TunnelServer extends Emitter<ServerEvents> implements Server {
   readonly #settings: Settings
   readonly #secrets: Secrets
   readonly #door: Door
-  readonly #newcomers = new Set<ServerChannel>()
+  readonly #security: ServerSecurity | undefined
+  readonly #newcomers = new Set<AbortController>()
   #lingering = 0
   /** With what makes the door forget where their clients come from. */
   readonly #sessions = new Map<Session, () => void>()
@@ -121,7 +128,7 @@ class TunnelServer extends Emitter<ServerEvents> implements Server {
   /** Joined visitors, of tunnels open and closed. */
   readonly #connections = new Connections()
 
-  constructor(listener: Listener, settings: Settings) {
+  constructor(listener: Listener, settings: Settings, security: ServerSecurity | undefined) {
     super()
     this.host = listener.host
     this.port = listener.port
@@ -130,10 +137,16 @@ class TunnelServer extends Emitter<ServerEvents> implements Server {
     this.#settings = settings
     this.#secrets = new Secrets(settings.secrets)
     this.#door = new Door(settings)
+    this.#security = security
   }
 
   get secret(): string | undefined {
     return this.#secrets.main
+  }
+
+  get tls(): boolean | undefined {
+    if (!this.#security) return false
+    return this.#security.keys ? undefined : true
   }
 
   get connections(): number {
@@ -164,11 +177,16 @@ class TunnelServer extends Emitter<ServerEvents> implements Server {
   }
 
   /** Takes a new connection, whose first message tells what it is. */
-  async accept(stream: Duplex, client: Visitor): Promise<void> {
+  async accept(socket: Socket, client: Visitor): Promise<void> {
+    // One that is to be encrypted has no channel yet, and who refuses it closes it.
+    let channel = this.#security ? undefined : serverChannel(socket)
     this.#reserve.spend()
-    const channel = serverChannel(stream)
     try {
-      const first = await this.#greet(channel, client)
+      const first = await this.#asNewcomer(socket, client, async (newcomer, aborted) => {
+        channel ??= serverChannel(await secureAccepted(socket, this.#security, aborted))
+        return this.#greet(channel, newcomer, aborted)
+      })
+      if (!channel) return
       switch (first?.type) {
         case 'hello':
           return await this.#serve(channel, client, first.admission)
@@ -182,32 +200,53 @@ class TunnelServer extends Emitter<ServerEvents> implements Server {
       }
     } catch (caught) {
       const error = toTunnelError(caught, 'connection-lost', 'the connection broke')
-      this.#dismiss(channel, error)
+      if (channel) this.#dismiss(channel, error)
       if (error.code === 'secret-wrong') this.#door.fail(client.address)
       this.tell('refuse', this.#refusal(client, error))
     }
   }
 
-  /** The first message of a connection, after the login where it is `hello`. */
-  async #greet(channel: ServerChannel, { address }: Visitor) {
+  /** Does what a connection may do that has not said what it is, as far as there is room and time for it. */
+  async #asNewcomer<T>(
+    socket: Socket,
+    { address }: Visitor,
+    work: (newcomer: Newcomer, aborted: AbortSignal) => Promise<T>,
+  ): Promise<T> {
     const { handshakeTimeout } = this.#settings
-    const newcomer = this.#door.enter(address)
-    this.#newcomers.add(channel)
+    const controller = new AbortController()
+    let newcomer: Newcomer
+    try {
+      newcomer = this.#door.enter(address)
+    } catch (error) {
+      if (this.#security) reset(socket)
+      throw error
+    }
+    this.#newcomers.add(controller)
     const timer = setTimeout(() => {
       const message = `the connection did not log in within ${handshakeTimeout} ms`
-      channel.interrupt(new TunnelError('timeout', message))
+      controller.abort(new TunnelError('timeout', message))
     }, handshakeTimeout + newcomer.pause).unref()
     try {
       // Where it may be a data stream, only a login waits.
       if (!newcomer.isKnown) await newcomer.wait()
+      return await work(newcomer, controller.signal)
+    } finally {
+      clearTimeout(timer)
+      this.#newcomers.delete(controller)
+      newcomer.leave()
+    }
+  }
+
+  /** The first message of a connection, after the login where it is `hello`. */
+  async #greet(channel: ServerChannel, newcomer: Newcomer, aborted: AbortSignal) {
+    const forget = whenAborted(aborted, (reason) => channel.interrupt(reason))
+    try {
       const first = await channel.receive()
       if (first?.type !== 'hello') return first
       if (newcomer.isKnown) await newcomer.wait()
       return { ...first, admission: await admit(channel, first, this.#secrets) }
     } finally {
-      clearTimeout(timer)
-      this.#newcomers.delete(channel)
-      newcomer.leave()
+      forget()
     }
   }
 
@@ -297,7 +336,7 @@ class TunnelServer extends Emitter<ServerEvents> implements Server {
   async #shut(grace: number): Promise<void> {
     const listenerClosed = this.#listener.close()
     this.#door.close()
-    for (const channel of this.#newcomers) channel.interrupt(serverClosed())
+    for (const newcomer of this.#newcomers) newcomer.abort(serverClosed())
     for (const session of this.#sessions.keys()) session.close(serverClosed())
     await this.#connections.finish(grace)
     await listenerClosed

@@ -1,6 +1,12 @@
 import { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
+import { carrierOf } from './encryption.js'
 import { isSystemError } from './errors.js'
+
+const NOTHING = Buffer.alloc(0)
+
+/** How long a socket that is to be reset may wait for its own FIN to leave, in milliseconds: one turn is enough, mostly. */
+const FIN_TIMEOUT = 1_000
 
 /**
  * Makes a write that fails end its own direction alone. Node would destroy the whole socket, and the answer that
@@ -9,16 +15,17 @@ import { isSystemError } from './errors.js'
  */
 export function keepReading(stream: Duplex): () => Error | undefined {
   let writeError: Error | undefined
-  if (stream instanceof Socket) {
+  for (const one of new Set([stream, carrierOf(stream)])) {
+    if (!(one instanceof Socket)) continue
     const note = (done: Done) => (error?: Error | null) => {
       const isReset = isSystemError(error, 'EPIPE') || isSystemError(error, 'ECONNRESET')
       const mayGiveMore = isReset && !stream.readableEnded
       if (mayGiveMore) writeError ??= error
       done(mayGiveMore ? null : error)
     }
-    const { _write, _writev } = stream
-    stream._write = (chunk, encoding, done) => _write.call(stream, chunk, encoding, note(done))
-    if (_writev) stream._writev = (chunks, done) => _writev.call(stream, chunks, note(done))
+    const { _write, _writev } = one
+    one._write = (chunk, encoding, done) => _write.call(one, chunk, encoding, note(done))
+    if (_writev) one._writev = (chunks, done) => _writev.call(one, chunks, note(done))
   }
   return () => writeError
 }
@@ -27,15 +34,19 @@ type Done = (error?: Error | null) => void
 
 /** Cuts a stream so that its peer can't take it for finished: by a reset where it has one. */
 export function reset(stream: Duplex): void {
-  if (stream.destroyed) return
-  if (!(stream instanceof Socket) || stream.connecting) {
+  const socket = carrierOf(stream)
+  if (stream.destroyed || socket.destroyed) return
+  if (!(socket instanceof Socket) || socket.connecting) {
     stream.destroy()
   } else if (stream.writableEnded && !stream.writableFinished && stream.writableLength === 0) {
-    // Node can't reset a socket whose FIN is just being sent, and would never close it: one turn later it can.
+    // Node can't reset a socket whose FIN is just being sent, and would never close it: one turn later it can. The end of
+    // TLS comes before the FIN, and may have to wait for a peer that does not read; all else has left by then.
+    const timer = setTimeout(() => stream.destroy(), FIN_TIMEOUT).unref()
+    stream.once('close', () => clearTimeout(timer))
     stream.once('finish', () => reset(stream))
   } else {
     try {
-      stream.resetAndDestroy()
+      socket.resetAndDestroy()
     } catch {
       // Only TCP sockets have a reset: on a pipe or a unix socket the call throws.
       stream.destroy()
@@ -43,9 +54,17 @@ export function reset(stream: Duplex): void {
   }
 }
 
-/** Whether what looks like the end of this stream may be a reset. A unix socket has none, and neither has a flow. */
-export function mayHideReset(stream: Duplex): boolean {
-  return stream instanceof Socket && stream.localAddress !== undefined
+/**
+ * Calls back once it is sure whether what looked like the end of this stream was one; with the error, where it was not. A reset that comes behind unread bytes
+ * looks like an end to Node (libuv: POLLHUP after a partial read), and a truncated request would look complete. A
+ * write, even of nothing, tells the two apart; it goes to the socket itself, because TLS keeps its failure to itself.
+ * A unix socket has no reset, and neither has a flow.
+ */
+export function probeEnd(stream: Duplex, done: (error?: Error | null) => void): void {
+  const socket = carrierOf(stream)
+  const isIdle = stream.writable && stream.writableLength === 0 && socket.writable
+  if (isIdle && socket instanceof Socket && socket.localAddress !== undefined) socket.write(NOTHING, done)
+  else done()
 }
 
 /** Calls back when the stream is closed, also where it is already. */

@@ -30,6 +30,7 @@ describe('a server with a secret', () => {
   test('lets in who holds it, and proves that it holds it too', async () => {
     await using server = await createServer({
       secret,
+      tls: false,
       heartbeatTimeout: 12_345,
       exchangeTimeout: 6_789,
       resumeTimeout: 4_321,
@@ -72,7 +73,7 @@ describe('a server with a secret', () => {
     ['an empty proof', 'protocol-violation', () => ''],
     ['the secret itself', 'protocol-violation', () => secret],
   ])('refuses %s with %s, without a proof of its own', async (_, code, answer) => {
-    await using server = await createServer({ secret })
+    await using server = await createServer({ secret, tls: false })
     const refused = pEvent<'refuse', Refusal>(server, 'refuse')
     await using peer = await RawPeer.connect(server)
     const mine = nonce()
@@ -105,7 +106,7 @@ describe('a server with a secret', () => {
   })
 
   test('makes a new nonce for every login', async () => {
-    await using server = await createServer({ secret })
+    await using server = await createServer({ secret, tls: false })
     const nonces = new Set<unknown>()
     for (let i = 0; i < 20; i++) {
       await using peer = await RawPeer.connect(server)
@@ -117,7 +118,7 @@ describe('a server with a secret', () => {
   })
 
   test('does not admit a data stream instead of a login', async () => {
-    await using server = await createServer({ secret })
+    await using server = await createServer({ secret, tls: false })
     await using peer = await RawPeer.exchange(server, crypto.randomUUID())
 
     expect(await peer.refusal()).toMatchObject({ code: 'exchange-expired' })
@@ -221,7 +222,7 @@ describe('a client with a secret', () => {
 
 describe('a conversation that somebody recorded', () => {
   test('holds the secret in no form', async () => {
-    await using server = await createServer({ secret })
+    await using server = await createServer({ secret, tls: false })
     const connections = await record(secret, server)
 
     const bytes = Buffer.concat(connections.flatMap(({ fromClient, fromServer }) => [fromClient, fromServer]))
@@ -239,7 +240,7 @@ describe('a conversation that somebody recorded', () => {
   })
 
   test('lets nobody in when its client is played again, byte by byte', async () => {
-    await using server = await createServer({ secret })
+    await using server = await createServer({ secret, tls: false })
     const [{ fromClient }] = await record(secret, server)
     await using peer = await RawPeer.connect(server)
 
@@ -251,7 +252,7 @@ describe('a conversation that somebody recorded', () => {
   })
 
   test('deceives no client when its server is played again, byte by byte', async () => {
-    await using server = await createServer({ secret })
+    await using server = await createServer({ secret, tls: false })
     const [{ fromServer }] = await record(secret, server)
     await using fake = await fakeServer(secret)
     const opening = failureOf(openTunnel(3000, { server: fake }))
@@ -265,7 +266,7 @@ describe('a conversation that somebody recorded', () => {
 
 describe('versions that differ', () => {
   test.each([2, 65_535])('are told to a client of version %i, with both', async (version) => {
-    await using server = await createServer({ secret })
+    await using server = await createServer({ secret, tls: false })
     await using peer = await RawPeer.connect(server)
     peer.send({ type: 'hello', version, nonce: nonce(), later: true })
 
@@ -330,7 +331,7 @@ describe('the example in the documentation', () => {
   test.each(examples)('is what a server says: $title', async ({ lines, field }) => {
     random.bytes = [field('challenge', 'nonce'), field('welcome', 'resume')]
     random.id = field('exchange', 'id')
-    await using server = await createServer(field('challenge', 'secret') ? { secret } : {})
+    await using server = await createServer(field('challenge', 'secret') ? { secret, tls: false } : {})
     await using client = await RawPeer.connect(server)
     const peers: Record<string, RawPeer> = { client }
     let publicAddress = { host: '', port: 0 }
@@ -444,7 +445,7 @@ async function record(secret: string, server: Server): Promise<[Recorded, ...Rec
   await once(recorder, 'listening')
   const { port } = recorder.address() as net.AddressInfo
   await using target = await echoTarget()
-  const tunnel = await openTunnel(target.port, { server: { host: '127.0.0.1', port, secret } })
+  const tunnel = await openTunnel(target.port, { server: { host: '127.0.0.1', port, secret, tls: false } })
 
   expect((await ask(tunnel, 'hi')).toString()).toBe('hi')
 

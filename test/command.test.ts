@@ -509,6 +509,18 @@ describe('a mistake gets a sentence and exit code', () => {
     ['an empty secret', ['server', '--secret', ''], /secret .*8 characters/],
     ['a secret file that is not there', ['expose', '3000', '--secret-file', 'no-such-file'], /no-such-file/],
     ['a secret file that is a folder', ['expose', '3000', '--secret-file', tmpdir()], /secret/],
+    ['a certificate without its key', ['server', '--tls-cert', 'x'], /--tls-cert and --tls-key/],
+    [
+      'a certificate file that is not there',
+      ['server', '--tls-cert', 'no-such-file', '--tls-key', 'x'],
+      /no-such-file/,
+    ],
+    [
+      'a certificate file that has none',
+      ['server', '--tls-cert', 'package.json', '--tls-key', 'package.json'],
+      /tls must be a private key and its certificate/,
+    ],
+    ['a certificate and no TLS', ['expose', '3000', '--ca', 'x', '--no-tls'], /--no-tls .*--ca/],
     ['a secret given twice', ['server', '--secret', SECRET, '--secret-file', 'x'], /--secret-file/],
     ['a server port that is no number', ['server', '--port', '80a'], /port .*0 to 65535, not "80a"/],
     ['a range of ports the wrong way round', ['server', '--ports', '20100-20000'], /ports .*"20100-20000"/],
@@ -567,7 +579,7 @@ describe('a mistake gets a sentence and exit code', () => {
 
     const ending = await pipeToEnd(['expose', '3000', '--to', server.address, '--secret', SECRET])
 
-    expectSentence(ending, 1, /the server asks for no secret/)
+    expectSentence(ending, 1, /the server does not speak TLS.*start it with the secret/)
   })
 
   test('1: a public port that is taken', async () => {

@@ -2,34 +2,20 @@ import { once } from 'node:events'
 import net from 'node:net'
 import { Duplex } from 'node:stream'
 import { describe, expect, test, vi } from 'vitest'
+import { secureAccepted, secureDialled } from '../src/link.js'
 import { type RelayEnd, relay } from '../src/relay.js'
 import { reset } from '../src/stream.js'
+import { clientSecurity, serverSecurity } from '../src/tls-options.js'
 import { readAll, silentTarget, tcpTarget } from './helpers/targets.js'
 import { ending, settled, visit } from './helpers/visitor.js'
 
-/**
- * A relay between two real TCP connections: what is written to `left` comes out at `right`, and the other way
- * round. Both are ends that a visitor and a target would hold.
- */
-async function relayed(options: { halfCloseTimeout?: number } = {}) {
-  const a = await socketPair()
-  const b = await socketPair()
-  const end: Promise<RelayEnd> = relay(a.inner, b.inner, options)
-  return {
-    left: a.outer,
-    right: b.outer,
-    end,
-    async [Symbol.asyncDispose]() {
-      a.outer.destroy()
-      b.outer.destroy()
-      await end
-      await Promise.all([a[Symbol.asyncDispose](), b[Symbol.asyncDispose]()])
-    },
-  }
+/** A connected pair: `inner` is the relay's end, `outer` that of a visitor or a target. */
+interface Pair extends AsyncDisposable {
+  inner: net.Socket
+  outer: net.Socket
 }
 
-/** A connected pair of sockets. */
-async function socketPair() {
+async function socketPair(): Promise<Pair> {
   const listener = await tcpTarget(() => {})
   const accepted = once(listener.server, 'connection')
   const outer = await visit({ host: '127.0.0.1', port: listener.port })
@@ -37,7 +23,55 @@ async function socketPair() {
   return { outer, inner, [Symbol.asyncDispose]: listener[Symbol.asyncDispose] }
 }
 
-describe('relay', () => {
+const secret = 'correct horse battery staple'
+const { signal } = new AbortController()
+const security = {
+  server: await serverSecurity(undefined, [{ secret }]),
+  client: await clientSecurity(undefined, secret),
+}
+
+/** The same with TLS over it: the relay's end is that of a server. */
+async function acceptedTlsPair(): Promise<Pair> {
+  const pair = await socketPair()
+  const [inner, outer] = await Promise.all([
+    secureAccepted(pair.inner, security.server, signal),
+    secureDialled(pair.outer, security.client, { host: '127.0.0.1', port: 0 }, signal),
+  ])
+  return { ...pair, inner: inner as net.Socket, outer: outer as net.Socket }
+}
+
+/** The same with TLS over it: the relay's end is that of a client. */
+async function dialledTlsPair(): Promise<Pair> {
+  const { inner, outer, ...rest } = await acceptedTlsPair()
+  return { inner: outer, outer: inner, ...rest }
+}
+
+describe.each([
+  ['TCP to TCP', socketPair, socketPair],
+  ['TCP to TLS', socketPair, acceptedTlsPair],
+  ['TLS to TCP', dialledTlsPair, socketPair],
+])('relay from %s', (_, leftPair, rightPair) => {
+  /**
+   * A relay between two real connections: what is written to `left` comes out at `right`, and the other way
+   * round. Both are ends that a visitor and a target would hold.
+   */
+  async function relayed(options: { halfCloseTimeout?: number } = {}) {
+    const a = await leftPair()
+    const b = await rightPair()
+    const end: Promise<RelayEnd> = relay(a.inner, b.inner, options)
+    return {
+      left: a.outer,
+      right: b.outer,
+      end,
+      async [Symbol.asyncDispose]() {
+        a.outer.destroy()
+        b.outer.destroy()
+        await end
+        await Promise.all([a[Symbol.asyncDispose](), b[Symbol.asyncDispose]()])
+      },
+    }
+  }
+
   test('bytes pass both ways and are counted', async () => {
     await using pair = await relayed()
     pair.left.end('question')
@@ -62,8 +96,8 @@ describe('relay', () => {
   })
 
   test('a FIN behind no bytes at all passes on', async () => {
-    const a = await socketPair()
-    const b = await socketPair()
+    const a = await leftPair()
+    const b = await rightPair()
     await using _a = a
     await using _b = b
     // Read before the relay starts, as by whoever waited for the exchange.
@@ -84,15 +118,15 @@ describe('relay', () => {
     pair[side].write('half a')
     await once(other, 'data')
 
-    pair[side].resetAndDestroy()
+    reset(pair[side])
 
     expect(await ending(other)).toBe('reset')
     expect(await pair.end).toMatchObject({ error: { code: 'ECONNRESET' } })
   })
 
   test('a side that was broken before the relay began resets the other', async () => {
-    const a = await socketPair()
-    const b = await socketPair()
+    const a = await leftPair()
+    const b = await rightPair()
     await using _a = a
     await using _b = b
     a.inner.destroy()
@@ -109,14 +143,16 @@ describe('relay', () => {
     const chunk = Buffer.alloc(65_536, 'x')
     let written = 0
     const writeUntilFull = () => {
-      while (written < 512 * chunk.length && pair.left.write(chunk)) written += chunk.length
+      for (let goesOn = true; goesOn && written < 512 * chunk.length; written += chunk.length) {
+        goesOn = pair.left.write(chunk)
+      }
     }
     pair.left.on('drain', writeUntilFull)
     pair.right.pause()
     writeUntilFull()
 
     // The kernel's buffers hold a few MiB; then nothing moves any more.
-    const stalledAt = await settled(() => pair.left.bytesWritten - pair.left.writableLength)
+    const stalledAt = await settled(() => written - pair.left.writableLength)
     expect(stalledAt).toBeLessThan(24 * 1_048_576)
 
     let read = 0
@@ -127,7 +163,7 @@ describe('relay', () => {
     await vi.waitFor(() => expect(written).toBe(512 * chunk.length), { timeout: 30_000 })
     pair.left.end()
     await once(pair.right, 'end')
-    expect(read).toBe(pair.left.bytesWritten)
+    expect(read).toBe(written)
   })
 
   test('a half-closed pair ends after its timeout of silence', async () => {
@@ -168,7 +204,7 @@ describe('relay', () => {
       await using pair = await relayed()
       pair.right.resume()
       pair.left.write('half of a request')
-      pair.left.resetAndDestroy()
+      reset(pair.left)
       // What the other side sees is not asked: in Node it is as easily fooled as the relay was.
       expect((await pair.end).error).toBeDefined()
     }
@@ -206,7 +242,9 @@ describe('relay', () => {
     expect((await pair.end).error).toBeDefined()
     await vi.waitFor(() => expect(Buffer.concat(got).toString()).toBe('too large'))
   })
+})
 
+describe('relay', () => {
   test('a socket whose FIN is just being sent can be reset', async () => {
     await using target = await silentTarget()
     const socket = await visit({ host: '127.0.0.1', port: target.port })

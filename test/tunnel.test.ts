@@ -13,7 +13,8 @@ import {
   type Tunnel,
   type Visitor,
 } from 'pipe-tunnel'
-import { describe, expect, test, vi } from 'vitest'
+import { afterAll, describe, expect, test, vi } from 'vitest'
+import { makeCertificate } from './helpers/certificate.js'
 import {
   echoTarget,
   httpTarget,
@@ -65,6 +66,13 @@ const unix: Kind = {
   visitor: () => ({ address: 'unix', port: 0 }),
 }
 
+const certificate = makeCertificate(['127.0.0.1'])
+const servers = {
+  bySecret: await createServer({ secret }),
+  byCertificate: await createServer({ tls: certificate }),
+}
+afterAll(() => Promise.all(Object.values(servers).map((server) => server.close())))
+
 const configurations: Configuration[] = [
   {
     name: 'a port to a port',
@@ -72,6 +80,25 @@ const configurations: Configuration[] = [
     target: tcp,
     openTarget: tcpTarget,
     open: (target, earlier) => openTunnel(target, { port: earlier?.port }),
+  },
+  {
+    name: 'a port to a port, through TLS by a secret',
+    visitors: tcp,
+    target: tcp,
+    openTarget: tcpTarget,
+    open: (target, earlier) => openTunnel(target, { port: earlier?.port, server: servers.bySecret }),
+  },
+  {
+    name: 'a port to a port, through TLS with a certificate',
+    visitors: tcp,
+    target: tcp,
+    openTarget: tcpTarget,
+    open: (target, earlier) =>
+      openTunnel(target, {
+        port: earlier?.port,
+        server: servers.byCertificate,
+        tls: { ca: certificate.cert },
+      }),
   },
   {
     name: 'a port to a unix socket',

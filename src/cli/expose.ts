@@ -2,8 +2,9 @@ import { openTunnels, type WantedTunnel } from '../open-tunnel.js'
 import { invalidOption } from '../options.js'
 import { type LocalArguments, readLocalArguments, run } from './run.js'
 import { readSecret, type SecretOptions } from './secret.js'
+import { type ClientTlsArguments, readClientTls } from './tls.js'
 
-interface ExposeOptions extends SecretOptions, LocalArguments {
+interface ExposeOptions extends SecretOptions, ClientTlsArguments, LocalArguments {
   to?: string
   port?: number
   listen?: string
@@ -24,11 +25,13 @@ export function expose(targets: string[], options: ExposeOptions): Promise<void>
     const wanted = readTargets(targets, options.port)
     const local = readLocalArguments(options)
     const secret = readSecret(options)
+    const tls = readClientTls(options)
     return openTunnels(wanted, {
       ...local,
       server: to,
       listen,
       secret,
+      tls,
       retry,
       reconnect,
       ...(retry && { timeout: PATIENCE }),

@@ -8,11 +8,14 @@ import type { TunnelInfo } from '../server-tunnel.js'
 import { GRACE, onEndSignals, writeLine } from './exit.js'
 import { closingLine, datagrams } from './report.js'
 import { readSecret, type SecretOptions } from './secret.js'
+import { readServerTls, type ServerTlsArguments } from './tls.js'
+
+type ServerArguments = Omit<ServerOptions, 'secret' | 'tls'> & SecretOptions & ServerTlsArguments
 
 /** `pipe server`: runs until it is told to end. */
-export async function runServer(options: Omit<ServerOptions, 'secret'> & SecretOptions): Promise<void> {
+export async function runServer(options: ServerArguments): Promise<void> {
   const secret = readSecret(options) ?? process.env.PIPE_SECRET
-  const server = await createServer({ ...options, secret })
+  const server = await createServer({ ...options, secret, tls: readServerTls(options) })
   const closed = once(server, 'close')
   // Before anything is printed: a script may answer the address with a signal at once.
   const stopListening = onEndSignals((count) => {
@@ -25,6 +28,7 @@ export async function runServer(options: Omit<ServerOptions, 'secret'> & SecretO
   const terms = [
     ...(Array.isArray(host) && host.length > 1 ? [`listens on ${host.join(' and ')}`] : []),
     secret === undefined ? 'asks for no secret' : 'asks for the secret',
+    encryption(server),
     `public ports: ${ports ?? 'any from 1024 up'}`,
     ...(sockets === undefined ? [] : [`unix sockets in ${resolve(sockets)}`]),
     'Ctrl-C closes',
@@ -32,6 +36,11 @@ export async function runServer(options: Omit<ServerOptions, 'secret'> & SecretO
   writeLine(process.stderr, terms.join('; '))
   await closed
   stopListening()
+}
+
+function encryption({ tls }: Server): string {
+  if (tls === false) return 'does not encrypt'
+  return tls ? 'encrypts with its certificate' : 'encrypts by the secret'
 }
 
 function report(server: Server): void {

@@ -2,27 +2,40 @@
  * Peers that speak the wire by hand, as docs/protocol.md describes it. They share no code with what they test,
  * and say whatever a test wants.
  */
-import { createHmac, randomBytes } from 'node:crypto'
+import { createHmac, randomBytes, scryptSync } from 'node:crypto'
 import { once } from 'node:events'
 import net from 'node:net'
+import tls from 'node:tls'
 import { pEvent } from 'p-event'
 import { visit } from './visitor.js'
 
 /** Longest wait for the other side, in milliseconds. */
 const DEADLINE = 20_000
 
+/** Where a raw peer connects: a server, with what it says of itself, or a public address. */
+interface Place {
+  host: string
+  port: number
+  secret?: string | undefined
+  tls?: unknown
+}
+
 /** A message as its JSON says it. */
 export type Wire = Record<string, unknown>
 
 /** One end of a connection: a client's, a server's, or a data stream's. */
 export class RawPeer implements AsyncDisposable {
+  /** What it speaks on; a TLS socket, where it encrypts. */
   readonly socket: net.Socket
+  /** The TCP socket. */
+  readonly #carrier: net.Socket
   #chunks: Buffer[] = []
   #size = 0
   #ended: 'end' | 'reset' | undefined
 
-  constructor(socket: net.Socket) {
+  constructor(socket: net.Socket, carrier = socket) {
     this.socket = socket
+    this.#carrier = carrier
     socket.on('data', (chunk) => {
       this.#chunks.push(chunk)
       this.#size += chunk.length
@@ -35,21 +48,48 @@ export class RawPeer implements AsyncDisposable {
         this.#ended ??= 'reset'
       })
     }
-    socket.setNoDelay()
+    carrier.setNoDelay()
   }
 
-  /** Connected to a server's port for clients, or to a public address. */
-  static async connect(address: { host: string; port: number }): Promise<RawPeer> {
-    return new RawPeer(await visit(address))
+  /** Connected to a server's port for clients, by TLS where the server wants that, or to a public address. */
+  static async connect(address: Place): Promise<RawPeer> {
+    const socket = await visit(address)
+    const { secret, tls: how } = address
+    if (secret === undefined || how !== undefined) return new RawPeer(socket)
+    const { key, identity } = keyOf(secret)
+    const secure = tls.connect({
+      socket,
+      ...pskOptions,
+      pskCallback: () => ({ psk: key, identity }),
+      checkServerIdentity: () => new Error('it shows a certificate'),
+    })
+    await once(secure, 'secureConnect')
+    return new RawPeer(secure, socket)
+  }
+
+  /** What a server accepted, which holds this secret, after the TLS handshake. */
+  static async accept(socket: net.Socket, secret: string): Promise<RawPeer> {
+    const { key, identity } = keyOf(secret)
+    const pskCallback = (_: tls.TLSSocket, named: string) => (named === identity ? key : null)
+    const options = { isServer: true, secureContext: tls.createSecureContext(pskOptions), pskCallback }
+    const secure = new tls.TLSSocket(socket, options)
+    await once(secure, 'secure')
+    return new RawPeer(secure, socket)
+  }
+
+  /** The word that ties a proof to this connection, where it is encrypted (RFC 9266). */
+  get binding(): string | undefined {
+    if (!(this.socket instanceof tls.TLSSocket)) return undefined
+    return this.socket.exportKeyingMaterial(32, 'EXPORTER-Channel-Binding', Buffer.alloc(0)).toString('hex')
   }
 
   /** A data stream for this exchange, which has not been answered yet. */
-  static async exchange(server: { host: string; port: number }, id: unknown): Promise<RawPeer> {
+  static async exchange(server: Place, id: unknown): Promise<RawPeer> {
     return (await RawPeer.connect(server)).send({ type: 'exchange', id })
   }
 
   /** A data stream that is joined to the visitor of this exchange. */
-  static async dataStream(server: { host: string; port: number }, id: unknown): Promise<RawPeer> {
+  static async dataStream(server: Place, id: unknown): Promise<RawPeer> {
     const peer = await RawPeer.exchange(server, id)
     await peer.receive('joined')
     return peer
@@ -122,7 +162,7 @@ export class RawPeer implements AsyncDisposable {
     const challenge = await this.receive('challenge')
     this.send({
       type: 'login',
-      proof: secret === undefined ? null : prove('client', secret, mine, challenge.nonce),
+      proof: secret === undefined ? null : prove('client', secret, mine, challenge.nonce, this.binding),
       resume,
     })
     return this.receive('welcome')
@@ -141,7 +181,7 @@ export class RawPeer implements AsyncDisposable {
     const mine = nonce()
     this.send({ type: 'challenge', nonce: mine, secret: secret !== undefined })
     await this.receive('login')
-    const proof = secret === undefined ? null : prove('server', secret, hello.nonce, mine)
+    const proof = secret === undefined ? null : prove('server', secret, hello.nonce, mine, this.binding)
     return this.send({ type: 'welcome', proof, heartbeatTimeout: 60_000, exchangeTimeout: 60_000, ...times })
   }
 
@@ -149,7 +189,7 @@ export class RawPeer implements AsyncDisposable {
   async close(how: 'end' | 'reset' = 'end'): Promise<void> {
     if (this.socket.closed) return
     const closed = once(this.socket, 'close')
-    if (how === 'reset') this.socket.resetAndDestroy()
+    if (how === 'reset') this.#carrier.resetAndDestroy()
     else this.socket.destroy()
     await closed.catch(() => {})
   }
@@ -170,19 +210,22 @@ export interface FakeServer extends AsyncDisposable {
   readonly port: number
   /** What clients take its secret to be. */
   readonly secret: string | undefined
+  /** It does not encrypt, unless that was asked for. */
+  readonly tls: false | undefined
   /** The next connection. */
   accept(): Promise<RawPeer>
   /** Takes no more connections. */
   refuse(): void
 }
 
-export async function fakeServer(secret?: string): Promise<FakeServer> {
+export async function fakeServer(secret?: string, { encrypts = false } = {}): Promise<FakeServer> {
   const accepted: RawPeer[] = []
   const all: RawPeer[] = []
-  const listener = net.createServer({ allowHalfOpen: true }, (socket) => {
-    const peer = new RawPeer(socket)
+  const listener = net.createServer({ allowHalfOpen: true }, async (socket) => {
+    const peer = encrypts && secret ? await RawPeer.accept(socket, secret) : new RawPeer(socket)
     accepted.push(peer)
     all.push(peer)
+    listener.emit('peer')
   })
   listener.listen(0, '127.0.0.1')
   await once(listener, 'listening')
@@ -190,11 +233,12 @@ export async function fakeServer(secret?: string): Promise<FakeServer> {
     host: '127.0.0.1',
     port: (listener.address() as net.AddressInfo).port,
     secret,
+    tls: encrypts ? undefined : false,
     async accept() {
       for (;;) {
         const peer = accepted.shift()
         if (peer) return peer
-        await pEvent(listener, 'connection', { timeout: DEADLINE })
+        await pEvent(listener, 'peer', { timeout: DEADLINE })
       }
     },
     refuse() {
@@ -219,6 +263,30 @@ export function frame(message: Wire): Buffer {
 export const nonce = () => randomBytes(32).toString('hex')
 
 /** The proof of one side. */
-export function prove(side: 'client' | 'server', secret: string, client: unknown, server: unknown): string {
-  return createHmac('sha256', secret).update(`pipe-tunnel 1 ${side} ${client} ${server}`).digest('hex')
+export function prove(
+  side: 'client' | 'server',
+  secret: string,
+  client: unknown,
+  server: unknown,
+  binding?: string,
+): string {
+  const words = ['pipe-tunnel', 1, side, client, server, ...(binding ? [binding] : [])]
+  return createHmac('sha256', secret).update(words.join(' ')).digest('hex')
 }
+
+const keys = new Map<string, { key: Buffer; identity: string }>()
+
+/** What a secret becomes in TLS. */
+export function keyOf(secret: string): { key: Buffer; identity: string } {
+  const known = keys.get(secret)
+  if (known) return known
+  const key = scryptSync(secret, 'pipe-tunnel 1 key', 32, { N: 32_768, r: 8, p: 1, maxmem: 2 ** 26 })
+  const made = { key, identity: createHmac('sha256', key).update('pipe-tunnel 1 identity').digest('hex') }
+  keys.set(secret, made)
+  return made
+}
+
+const pskOptions = {
+  minVersion: 'TLSv1.3',
+  ciphers: 'TLS_AES_128_GCM_SHA256:TLS_CHACHA20_POLY1305_SHA256',
+} as const

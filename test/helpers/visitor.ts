@@ -2,6 +2,7 @@
 import { once } from 'node:events'
 import net from 'node:net'
 import { expect, vi } from 'vitest'
+import { carrierOf } from '../../src/encryption.js'
 import { readAll } from './targets.js'
 
 /** Where visitors connect: a tunnel, a target, or another address. */
@@ -41,7 +42,7 @@ export async function ending(socket: net.Socket): Promise<'end' | 'reset'> {
 async function endOrReset(socket: net.Socket): Promise<['end' | 'reset']> {
   // A unix socket has no reset, and a write to one whose peer is gone fails in any case.
   if (!socket.writable || socket.localAddress === undefined) return ['end']
-  const error = await new Promise((resolve) => socket.write(Buffer.alloc(0), resolve))
+  const error = await new Promise((resolve) => carrierOf(socket).write(Buffer.alloc(0), resolve))
   return [error ? 'reset' : 'end']
 }
 
