@@ -7,6 +7,7 @@ import path from 'node:path'
 import { createServer } from 'pipe-tunnel'
 import { describe, expect, type TestContext, test } from 'vitest'
 import packageJson from '../package.json' with { type: 'json' }
+import { makeCertificate } from './helpers/certificate.js'
 import {
   cli,
   type Ending,
@@ -298,6 +299,37 @@ describe('the secret', () => {
 
     expect(await get(await urlOf(client))).toBe('hello /there')
     expect(client.stderr.text).not.toContain(SECRET)
+  })
+})
+
+describe('encryption', () => {
+  test('is by a certificate where server and client are given one', async () => {
+    await using folder = await temporaryFolder()
+    const files = { cert: path.join(folder.path, 'cert.pem'), key: path.join(folder.path, 'key.pem') }
+    const { cert, key } = makeCertificate(['localhost'])
+    await Promise.all([writeFile(files.cert, cert), writeFile(files.key, key)])
+    await using target = await helloTarget()
+    await using server = pipe(['server', '--port', '0', '--tls-cert', files.cert, '--tls-key', files.key])
+    const to = (await server.stdout.line(/^pipe:/)).replace('127.0.0.1', 'localhost')
+    const words = ['expose', target.address, '--to', to]
+    await using client = pipe([...words, '--ca', files.cert])
+
+    expect(await get(await urlOf(client))).toBe('hello /there')
+    expect(server.stderr.text).toContain('encrypts with its certificate')
+    expectSentence(await pipeToEnd([...words, '--tls']), 1, /certificate is not trusted .*--ca/)
+    expectSentence(await pipeToEnd(words), 1, /speaks TLS .*--tls/)
+  })
+
+  test('is by the secret, and off with --no-tls on both sides', async () => {
+    await using target = await helloTarget()
+    const secret = ['--secret', SECRET]
+    await using server = pipe(['server', '--port', '0', '--no-tls', ...secret])
+    const words = ['expose', target.address, '--to', await server.stdout.line(/^pipe:/), ...secret]
+    await using client = pipe([...words, '--no-tls'])
+
+    expect(await get(await urlOf(client))).toBe('hello /there')
+    await server.stderr.line(/does not encrypt/)
+    expectSentence(await pipeToEnd(words), 1, /does not speak TLS/)
   })
 })
 

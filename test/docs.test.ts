@@ -10,6 +10,7 @@ import { describe, expect, test } from 'vitest'
 import packageJson from '../package.json' with { type: 'json' }
 import { exit } from '../src/cli/exit.js'
 import { errorCodes } from '../src/errors.js'
+import { makeCertificate } from './helpers/certificate.js'
 import { pipe, pipeToEnd, temporaryFolder } from './helpers/command.js'
 import {
   freePort,
@@ -26,7 +27,14 @@ import {
 import { echoTarget, httpTarget, silentTarget } from './helpers/targets.js'
 import { visit } from './helpers/visitor.js'
 
-const docs = ['README.md', 'docs/cli.md', 'docs/errors.md', 'docs/options.md', 'docs/testing.md']
+const docs = [
+  'README.md',
+  'docs/cli.md',
+  'docs/errors.md',
+  'docs/options.md',
+  'docs/security.md',
+  'docs/testing.md',
+]
 const snippets = (await Promise.all(docs.map(snippetsOf))).flat()
 const runnable = snippets.filter(({ notRun }) => !notRun)
 const inLanguage = (language: string) => runnable.filter((snippet) => snippet.language === language)
@@ -362,6 +370,10 @@ const causes = {
   async timeout() {
     await using server = await silentTarget()
     return await rejection(openTunnel(3000, { server: `127.0.0.1:${server.port}`, timeout: 100 }))
+  },
+  async 'tls-required'() {
+    await using server = await createServer({ tls: makeCertificate(['127.0.0.1']) })
+    return await rejection(openTunnel(3000, { server: server.address }))
   },
   async 'visitor-denied'() {
     await using tunnel = await forward(0, 3000, { deny: ['127.0.0.1'] })
