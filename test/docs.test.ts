@@ -356,7 +356,7 @@ const causes = {
   },
   async 'server-unproven'() {
     await using server = await createServer()
-    return await rejection(openTunnel(3000, { server, secret: 'correct-horse-battery' }))
+    return await rejection(openTunnel(3000, { server: server.address, secret: 'correct-horse-battery' }))
   },
   async 'server-unreachable'() {
     return await rejection(openTunnel(3000, { server: `127.0.0.1:${await freePort()}` }))
