@@ -203,31 +203,41 @@ describe('who stands between client and server', () => {
     expect(middle.seen[1]?.fromClient).toHaveLength(0)
   })
 
-  test('can change no byte of a data stream without being noticed', async () => {
-    await using server = await createServer({ secret })
-    const got: Buffer[] = []
-    await using target = await tcpTarget((socket) => socket.on('data', (chunk) => got.push(chunk)))
-    let spoil = false
-    await using middle = await between(server, async (client, toServer, number) => {
-      if (number === 0) return [client, toServer()]
-      const upstream = toServer()
-      client.pipe(upstream)
-      upstream.on('data', (chunk) => {
-        if (spoil) chunk.writeUInt8(chunk.readUInt8(chunk.length - 1) ^ 1, chunk.length - 1)
-        client.write(chunk)
+  test.each(['client', 'server'] as const)(
+    'can change no byte without being noticed by the %s',
+    async (victim) => {
+      await using server = await createServer({ secret })
+      const visitors: net.Socket[] = []
+      await using target = await tcpTarget((socket) => visitors.push(socket))
+      let spoils = false
+      const spoil = (chunk: Buffer) => {
+        if (spoils) chunk.writeUInt8(chunk.readUInt8(chunk.length - 1) ^ 1, chunk.length - 1)
+        return chunk
+      }
+      await using middle = await between(server, async (client, toServer, number) => {
+        const upstream = toServer()
+        if (number === 0) return [client, upstream]
+        const [from, to] = victim === 'client' ? [upstream, client] : [client, upstream]
+        from.on('data', (chunk) => to.write(spoil(chunk)))
+        to.pipe(from)
+        return undefined
       })
-      return undefined
-    })
-    await using tunnel = await openTunnel(target.port, { server: at(middle), secret })
-    const visitor = await visit(tunnel)
-    visitor.write('true')
-    await vi.waitFor(() => expect(`${Buffer.concat(got)}`).toBe('true'))
-    spoil = true
-    visitor.write('changed on the way')
+      await using tunnel = await openTunnel(target.port, { server: at(middle), secret })
+      const visitor = await visit(tunnel)
+      await vi.waitFor(() => expect(visitors).toHaveLength(1))
+      const atTarget = visitors[0] ?? expect.unreachable()
+      const [from, to] = victim === 'client' ? [visitor, atTarget] : [atTarget, visitor]
+      const got: Buffer[] = []
+      to.on('data', (chunk) => got.push(chunk))
+      from.write('true')
+      await vi.waitFor(() => expect(`${Buffer.concat(got)}`).toBe('true'))
+      spoils = true
+      from.write('changed on the way')
 
-    expect(await ending(visitor)).toBe('reset')
-    expect(`${Buffer.concat(got)}`).toBe('true')
-  })
+      expect(await Promise.all([ending(visitor), ending(atTarget)])).toEqual(['reset', 'reset'])
+      expect(`${Buffer.concat(got)}`).toBe('true')
+    },
+  )
 })
 
 describe('the login through TLS', () => {
