@@ -167,7 +167,7 @@ describe('a door', () => {
 describe('logins with a wrong secret', () => {
   test('are counted, and then held up, but not the data streams of a client at the same address', async () => {
     await using target = await echoTarget()
-    await using server = await createServer({ secret })
+    await using server = await createServer({ secret, tls: false })
     await using tunnel = await openTunnel(target.port, { server })
     const failures: number[] = []
     server.on('refuse', (refusal) => {
@@ -196,7 +196,7 @@ describe('logins with a wrong secret', () => {
   ofStrangers(
     'hold up strangers before anything is read, and nobody at another address',
     async () => {
-      await using server = await createServer({ secret, handshakeTimeout: 500 })
+      await using server = await createServer({ secret, tls: false, handshakeTimeout: 500 })
       await failFrom('127.0.0.2', server, 7)
       const start = performance.now()
       await using held = (await from('127.0.0.2', server)).send({ type: 'hello', version: 1, nonce: nonce() })
@@ -213,7 +213,7 @@ describe('logins with a wrong secret', () => {
   ofStrangers(
     'do not keep a server from closing',
     async () => {
-      const server = await createServer({ secret })
+      const server = await createServer({ secret, tls: false })
       await failFrom('127.0.0.2', server, 7)
       await using held = await from('127.0.0.2', server)
       // Connections are accepted in their order.

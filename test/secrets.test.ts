@@ -36,7 +36,7 @@ describe('a server with named secrets', () => {
 
   test('tells of each tunnel and of each refusal by which secret it is', async () => {
     await using server = await createServer({ secrets: { ci: { secret: ci } } })
-    await using peer = await RawPeer.connect(server)
+    await using peer = await RawPeer.connect({ host: server.host, port: server.port, secret: ci })
     await peer.logIn(ci)
     await peer.forward()
     const refused = pEvent<'refuse', Refusal>(server, 'refuse')
@@ -136,13 +136,13 @@ describe('a secret that is revoked', () => {
 
   test('cuts also who is inside of a tunnel that its client has closed', async () => {
     await using server = await createServer({ secrets: { ci: { secret: ci } } })
-    await using peer = await RawPeer.connect(server)
+    await using peer = await RawPeer.connect({ host: server.host, port: server.port, secret: ci })
     await peer.logIn(ci)
     const address = await peer.forward()
     await using visitor = await RawPeer.connect(address)
     const { id } = await peer.receive('exchange')
     const joined = pEvent<'connection', Connection>(server, 'connection')
-    await using stream = await RawPeer.dataStream(server, id)
+    await using stream = await RawPeer.dataStream({ host: server.host, port: server.port, secret: ci }, id)
     const { closed } = await joined
     peer.send({ type: 'close', tunnel: 1 })
     await peer.receive('closed')
@@ -164,7 +164,7 @@ describe('a secret that is revoked', () => {
 
   test('stops a login that is under way', async () => {
     await using server = await createServer({ secrets: { ci: { secret: ci } } })
-    await using peer = await RawPeer.connect(server)
+    await using peer = await RawPeer.connect({ host: server.host, port: server.port, secret: ci })
     const mine = nonce()
     peer.send({ type: 'hello', version: 1, nonce: mine })
     const challenge = await peer.receive('challenge')
