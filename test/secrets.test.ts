@@ -169,7 +169,7 @@ describe('a secret that is revoked', () => {
     peer.send({ type: 'hello', version: 1, nonce: mine })
     const challenge = await peer.receive('challenge')
     server.revoke('ci')
-    peer.send({ type: 'login', proof: prove('client', ci, mine, challenge.nonce) })
+    peer.send({ type: 'login', proof: prove('client', ci, mine, challenge.nonce, peer.binding) })
 
     expect(await peer.refusal()).toMatchObject({ code: 'secret-revoked' })
   })
