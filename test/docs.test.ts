@@ -114,6 +114,33 @@ describe('errors.md', () => {
   )
 })
 
+describe('reliability.md', () => {
+  test('names tests that are there', async () => {
+    const text = await readRepository('docs/reliability.md')
+    const promised = [...text.matchAll(/`(test\/[\w-]+\.test\.ts)`: «(.+?)»/g)]
+    expect(promised.length).toBeGreaterThan(20)
+    const missing: string[] = []
+    for (const [, file = '', name = ''] of promised) {
+      const titles = [...(await readRepository(file)).matchAll(/\(\s*'([^'\n]+)',/g)].map(
+        ([, one = '']) => one,
+      )
+      // A test is named alone, or behind what it is of.
+      const isThere = titles.some(
+        (one) =>
+          name === one || (titles.includes(name.slice(0, -one.length - 1)) && name.endsWith(` ${one}`)),
+      )
+      if (!isThere) missing.push(`${file}: ${name}`)
+    }
+    expect(missing).toEqual([])
+  })
+
+  test('leaves no promise without a test', async () => {
+    const text = await readRepository('docs/reliability.md')
+    const rows = text.split('\n').filter((line) => /^\| (?!promise)/.test(line))
+    expect(rows.filter((row) => !/«.+»/.test(row))).toEqual([])
+  })
+})
+
 describe('options.md', () => {
   test.each([
     ['openTunnel', 'src/open-tunnel.ts', ['TunnelOptions'], 0],
@@ -260,7 +287,7 @@ describe('cli.md', () => {
   })
 })
 
-test.each([...docs, 'docs/design.md', 'docs/protocol.md', 'CHANGELOG.md'])(
+test.each([...docs, 'docs/design.md', 'docs/protocol.md', 'docs/reliability.md', 'CHANGELOG.md'])(
   'links in %s lead somewhere',
   async (file) => {
     const text = await readRepository(file)
