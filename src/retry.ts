@@ -24,7 +24,7 @@ export function mayPass(error: unknown): boolean {
  * and a server that is back is found within the last.
  */
 const FIRST_DELAY = 100
-const LONGEST_DELAY = 1_000
+const LONGEST_DELAY = 500
 
 export interface RetryOptions {
   /** Most attempts. */

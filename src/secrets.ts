@@ -7,8 +7,8 @@ import { reset } from './stream.js'
 
 /** Name of the secret that is the option `secret`. */
 const DEFAULT_NAME = 'default'
-/** Most secrets of a server: each login tries them all. */
-const MAX_SECRETS = 256
+/** Most secrets of a server: each login tries them all, and each takes a tenth of a second to become a key when the server starts. */
+const MAX_SECRETS = 64
 
 /** A secret with a name, and what its holders may open. */
 export interface NamedSecret {
