@@ -26,6 +26,8 @@ const heartbeats = { heartbeatInterval: 300, heartbeatTimeout: 3_000 }
 const SLACK = 5_000
 /** On a host that nobody else uses, any will do. */
 const TARGET_PORT = 3_000
+/** With one, all that goes over the cable is encrypted. */
+const SECRET = 'correct horse battery staple'
 
 test('a tunnel comes back after 20 s without a network, and a transfer goes on', async (context) => {
   await using world = await startWorld(context)
@@ -163,10 +165,12 @@ async function startWorld(
   }
   try {
     const network = own(await createNetwork(shape))
-    const at = { ...options, host: network.server.address, insecure: true }
+    const at = { ...options, host: network.server.address, secret: SECRET }
     const server = own(await startRemoteServer(at, network.server))
     const target = `tcp://127.0.0.1:${TARGET_PORT}`
-    const client = own(await startRemoteTunnel(target, { server: server.address }, network.client))
+    const client = own(
+      await startRemoteTunnel(target, { server: server.address, secret: SECRET }, network.client),
+    )
     await client.run(startTarget, TARGET_PORT)
     return { network, server, client, [Symbol.asyncDispose]: dispose }
   } catch (error) {
