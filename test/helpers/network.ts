@@ -12,14 +12,14 @@ const run = promisify(execFile)
 const cableProgram = fileURLToPath(new URL('cable.pl', import.meta.url))
 
 /** A machine of its own, as far as the network goes: a network namespace. */
-export interface Host {
+interface Host {
   readonly address: string
   /** The words in front of a command that is to run there. */
   readonly words: string[]
 }
 
 /** What a cable does to packets, in each direction. */
-export interface Conditions {
+interface Conditions {
   /** Percentage that is lost. */
   loss?: number
   /** Milliseconds that each takes. */

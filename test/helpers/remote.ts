@@ -64,7 +64,7 @@ export interface RemoteOptions {
 }
 
 /** Starts a process. */
-export async function startRemote({ words = [], descriptors }: RemoteOptions = {}): Promise<Remote> {
+async function startRemote({ words = [], descriptors }: RemoteOptions = {}): Promise<Remote> {
   if (!existsSync(built)) throw new Error(`${built} is missing: npm run build makes it`)
   const limited = descriptors ? ['sh', '-c', `ulimit -n ${descriptors}; exec "$@"`, 'sh'] : []
   const [file = '', ...args] = [
