@@ -41,7 +41,9 @@ const faults = {
     await slot.child.stop(longerThanHeartbeat(random))
   },
   async 'control cut'({ world, slot }) {
-    await world.link.ask('cut', { slot: slot.index })
+    const ports = await world.server.ask('controlPorts')
+    if ((await world.link.ask('cut', { slot: slot.index, ports })) < KINDS.length)
+      world.ledger.fail('control connections were not found')
   },
   async 'link blackholed'({ world, slot, random }) {
     const directions = random.pick([{ up: true, down: true }, { up: true }, { down: true }])

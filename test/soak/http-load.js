@@ -39,7 +39,7 @@ export async function sendRequests(world, slot, name) {
     while (!world.isStopping) {
       const isKept = random.chance(0.7)
       const isDone = await sendRequest(world, slot, random, isKept ? agent : false)
-      await wait(isDone ? random.between(5, 60) : 100)
+      await wait(isDone ? random.between(20, 120) : 100)
     }
   } finally {
     agent.destroy()

@@ -20,9 +20,9 @@ answerParent({
     await once(server.listen(0, '127.0.0.1'), 'listening')
     return server.address().port
   },
-  /** Resets the control connections at both ends; tells how many there were. */
-  cut({ slot }) {
-    const control = [...links.get(slot).pairs].filter(({ isControl }) => isControl)
+  /** Resets connections at both ends, those that the server sees at these ports; tells how many there were. */
+  cut({ slot, ports }) {
+    const control = [...links.get(slot).pairs].filter(({ server }) => ports.includes(server.localPort))
     for (const { client, server } of control) for (const socket of [client, server]) socket.resetAndDestroy()
     return control.length
   },
@@ -42,11 +42,8 @@ answerParent({
 
 function join(link, client, port) {
   const server = net.connect({ host: '127.0.0.1', port, allowHalfOpen: true, noDelay: true })
-  const pair = { client, server, isControl: false }
+  const pair = { client, server }
   link.pairs.add(pair)
-  client.once('data', (bytes) => {
-    pair.isControl = bytes.includes('"type":"hello"')
-  })
   carry(link, pair, client, server, 'up')
   carry(link, pair, server, client, 'down')
   hold(link, pair)

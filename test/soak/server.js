@@ -9,5 +9,7 @@ answerParent({
     server = await createServer(options)
   },
   status: () => ({ connections: server.connections, tunnels: server.tunnels.length, stats: server.stats }),
+  /** Where control connections come from: what they carry is encrypted, and nobody else can tell them. */
+  controlPorts: () => server.tunnels.map(({ client }) => client.port),
   close: (options) => server.close(options),
 })
