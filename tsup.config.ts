@@ -18,6 +18,6 @@ export default defineConfig([
     format: 'cjs',
     dts: true,
     // These are ES modules, which `require` can't load everywhere: jest's never can.
-    noExternal: ['p-event', 'p-timeout'],
+    noExternal: ['p-event', 'p-timeout', 'p-retry', 'is-network-error'],
   },
 ])

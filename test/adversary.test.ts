@@ -7,6 +7,7 @@ import { createHash, randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import net from 'node:net'
 import { setTimeout as pause } from 'node:timers/promises'
+import tls from 'node:tls'
 import { type ConnectionEnd, createServer, openTunnel, type Refusal, type Server } from 'pipe-tunnel'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { frame, nonce, prove, RawPeer, type Wire } from './helpers/raw-peer.js'
@@ -26,21 +27,10 @@ const BLOCK = 16_384
 const id = () => crypto.randomUUID()
 const hello = (mine = nonce()): Wire => ({ type: 'hello', version: 1, nonce: mine })
 
-/** Each attack, with the codes that it has to be refused with. Strangers come from 127.0.0.2 and on. */
-const attacks: [string, (server: Server) => Promise<void>, string[]][] = [
-  [
-    'drips its first message in, byte by byte, from many addresses',
-    async (server) => {
-      const bytes = frame(hello())
-      const sockets = await flood(server, 300)
-      for (let at = 0; at < bytes.length - 1; at += 4) {
-        for (const socket of sockets) write(socket, bytes.subarray(at, at + 4))
-        await pause(DURATION / (bytes.length / 4))
-      }
-      destroy(sockets)
-    },
-    ['timeout'],
-  ],
+type Attack = [name: string, attack: (server: Server) => Promise<void>, codes: string[]]
+
+/** Attacks that need no word of the protocol, with the codes that they have to be refused with. Strangers come from 127.0.0.2 and on. */
+const wordless: Attack[] = [
   [
     'connects and says nothing, from one address and from many',
     async (server) => {
@@ -56,6 +46,65 @@ const attacks: [string, (server: Server) => Promise<void>, string[]][] = [
       for (let i = 0; i < CONNECTIONS / 100; i++) destroy(await flood(server, 100))
     },
     [],
+  ],
+]
+
+/** Attacks on a server that encrypts. */
+const onTls: Attack[] = [
+  [
+    'drips a TLS handshake in, byte by byte, from many addresses',
+    async (server) => {
+      const sockets = await flood(server, 300)
+      for (let at = 0; at < CLIENT_HELLO.length; at++) {
+        for (const socket of sockets) write(socket, CLIENT_HELLO.subarray(at, at + 1))
+        await pause(DURATION / CLIENT_HELLO.length)
+      }
+      destroy(sockets)
+    },
+    ['timeout'],
+  ],
+  [
+    'guesses secrets, each by a whole handshake',
+    async (server) => {
+      for (let i = 0; i < 5; i++) {
+        const sockets = await flood(server, 40, 5)
+        await Promise.all(sockets.map((socket) => guess(socket)))
+        destroy(sockets)
+      }
+    },
+    ['secret-wrong'],
+  ],
+  [
+    'leaves its sockets half-open in mid-handshake, or talks without one',
+    async (server) => {
+      for (const bytes of [Buffer.alloc(0), CLIENT_HELLO, frame(hello()), randomBytes(50)]) {
+        const sockets = await flood(server, 150)
+        for (const socket of sockets) {
+          write(socket, bytes)
+          socket.end()
+        }
+        await pause(DURATION / 8)
+        destroy(sockets)
+      }
+    },
+    ['connection-lost', 'secret-required'],
+  ],
+]
+
+/** Attacks in the words of the protocol, on a server that does not encrypt. */
+const inWords: Attack[] = [
+  [
+    'drips its first message in, byte by byte, from many addresses',
+    async (server) => {
+      const bytes = frame(hello())
+      const sockets = await flood(server, 300)
+      for (let at = 0; at < bytes.length - 1; at += 4) {
+        for (const socket of sockets) write(socket, bytes.subarray(at, at + 4))
+        await pause(DURATION / (bytes.length / 4))
+      }
+      destroy(sockets)
+    },
+    ['timeout'],
   ],
   [
     'asks for exchanges with ids that it made up',
@@ -165,10 +214,16 @@ const attacks: [string, (server: Server) => Promise<void>, string[]][] = [
   ],
 ]
 
-describe.skipIf(process.platform !== 'linux')('while somebody', () => {
+/** The record of a handshake (RFC 8446, 5.1) that announces 512 bytes of ClientHello, and the first few of them. */
+const CLIENT_HELLO = Buffer.from('1603010200010001fc0303', 'hex')
+
+describe.skipIf(process.platform !== 'linux').each([
+  { how: 'encrypts', tls: undefined, attacks: [...wordless, ...onTls] },
+  { how: 'does not encrypt', tls: false as const, attacks: [...wordless, ...inWords] },
+])('a server that $how, while somebody', ({ tls, attacks }) => {
   let world: Awaited<ReturnType<typeof neighbourhood>>
   beforeAll(async () => {
-    world = await neighbourhood()
+    world = await neighbourhood(tls)
   })
   afterAll(() => world[Symbol.asyncDispose]())
 
@@ -204,9 +259,10 @@ describe.skipIf(process.platform !== 'linux')('while somebody', () => {
 })
 
 /** A server as it would face the internet, with all its defaults but for shorter times, and a neighbour's tunnel. */
-async function neighbourhood() {
+async function neighbourhood(encrypts: false | undefined) {
   const server = await createServer({
     secret,
+    tls: encrypts,
     secrets: { guest: { secret: guest } },
     handshakeTimeout: 1_000,
     exchangeTimeout: 5_000,
@@ -324,6 +380,19 @@ async function answered(socket: net.Socket): Promise<void> {
   })
   socket.resume()
   await Promise.race([closed, pause(DURATION, undefined, { ref: false })])
+}
+
+/** Tries a wrong key; resolves when the server has refused it, or after a moment. */
+async function guess(socket: net.Socket): Promise<void> {
+  const stream = tls.connect({
+    socket,
+    minVersion: 'TLSv1.3',
+    ciphers: 'TLS_AES_128_GCM_SHA256',
+    pskCallback: () => ({ psk: randomBytes(32), identity: nonce() }),
+    checkServerIdentity: () => new Error('it shows a certificate'),
+  })
+  stream.on('error', () => {})
+  await answered(stream)
 }
 
 /** All that a client says when it logs in and asks for a tunnel. */

@@ -223,7 +223,7 @@ describe('pipe expose --json', () => {
 
   test('tells in close why the link is lost', async () => {
     await using server = await createServer()
-    await using client = pipe(['expose', '3000', '--json', '--to', server.address])
+    await using client = pipe(['expose', '3000', '--json', '--no-reconnect', '--to', server.address])
     const { url } = JSON.parse(await client.stdout.line(/"ready"/))
 
     await server.close()
@@ -453,10 +453,10 @@ describe('the end', () => {
     expect(stderr).not.toMatch(/\bat .*:\d+:\d+/)
   })
 
-  test('a killed server ends pipe expose with exit code 3 and a sentence', async () => {
+  test('a killed server ends pipe expose --no-reconnect with exit code 3 and a sentence', async () => {
     await using server = pipe(['server', '--port', '0'])
     const address = await server.stdout.line(/^pipe:/)
-    await using client = pipe(['expose', '3000', '--to', address])
+    await using client = pipe(['expose', '3000', '--no-reconnect', '--to', address])
     const url = await urlOf(client)
 
     server.signal('SIGKILL')
@@ -467,11 +467,11 @@ describe('the end', () => {
     expect(stderr).toMatch(/^pipe: .*is gone: the server ended the control connection/m)
   })
 
-  test('a closed server ends pipe expose with exit code 3 and a sentence', async (context) => {
+  test('a closed server ends pipe expose --no-reconnect with exit code 3 and a sentence', async (context) => {
     needsSignals(context)
     await using server = pipe(['server', '--port', '0'])
     const address = await server.stdout.line(/^pipe:/)
-    await using client = pipe(['expose', '3000', '--to', address])
+    await using client = pipe(['expose', '3000', '--no-reconnect', '--to', address])
     await urlOf(client)
 
     server.signal('SIGINT')
@@ -480,6 +480,22 @@ describe('the end', () => {
     const { code, stderr } = await client.ended()
     expect(code).toBe(3)
     expect(stderr).toMatch(/^pipe: .*is gone: the server was closed/m)
+  })
+
+  test('a killed server has pipe expose back once it is started again, and both tell of it', async () => {
+    await using target = await helloTarget()
+    await using first = pipe(['server', '--port', '0'])
+    const address = await first.stdout.line(/^pipe:/)
+    await using client = pipe(['expose', target.address, '--to', address])
+    const url = await urlOf(client)
+
+    first.signal('SIGKILL')
+    await client.stderr.line(/link lost, reconnecting: the server ended the control connection/)
+    await using second = pipe(['server', '--port', new URL(address).port])
+    await client.stderr.line(/link is back after/)
+
+    expect(await second.stderr.line(/opened/)).toContain(new URL(url).host)
+    expect(await get(url)).toBe('hello /there')
   })
 
   test('a reader that leaves early stops neither text nor JSON', async (context) => {
