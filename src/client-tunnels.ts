@@ -128,9 +128,14 @@ export class ClientTunnels {
 
   /** Tells the server which tunnels are still wanted; it may have kept them. */
   askAgain(): void {
-    for (const [number, { state, ...entry }] of this.#tunnels) {
-      if (state === 'closing') this.#options.send({ type: 'close', tunnel: number })
-      else if ('request' in entry) this.#options.send(entry.request)
+    for (const [number, entry] of this.#tunnels) {
+      if (entry.state === 'lost') {
+        this.#options.send(entry.request)
+      } else if (entry.state === 'closing') {
+        // Nobody waits for it since the loss, and a server that was restarted does not answer.
+        this.#options.send({ type: 'close', tunnel: number })
+        this.#tunnels.delete(number)
+      }
     }
   }
 
@@ -214,7 +219,7 @@ export class ClientTunnels {
     if (entry?.state === 'lost') clearTimeout(entry.again)
     if (entry?.state === 'opening') entry.reject(error)
     else if (entry?.state === 'closing') entry.resolve()
-    else entry?.tunnel.lose(error)
+    else entry?.tunnel.end(error)
   }
 
   #giveUp(number: number, reason: TunnelError): void {

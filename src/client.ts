@@ -101,24 +101,20 @@ export class Client {
     return mayPass(error) && this.#tunnels.areWanted
   }
 
+  /** Rejects with a {@link TunnelError}. */
   async #reconnect(life: number): Promise<Control> {
     const { maxReconnects } = this.#options
     const { signal } = this.#closing
-    try {
-      const { resume } = this.#control.welcome
-      return await this.#link.logInAgain({ resume, life, attempts: maxReconnects, signal })
-    } catch (caught) {
+    const { resume } = this.#control.welcome
+    return this.#link.logInAgain({ resume, life, attempts: maxReconnects, signal }).catch((caught) => {
       if (signal.aborted) throw signal.reason
-      const { code, message, cause } = toTunnelError(
-        caught,
-        'connection-lost',
-        'the client could not reconnect',
-      )
-      if (!mayPass(caught)) throw caught
+      const error = toTunnelError(caught, 'connection-lost', 'the client could not reconnect')
+      if (!mayPass(error)) throw error
+      const { code, message, cause } = error
       throw new TunnelError(code, `${message}; gave up after ${maxReconnects} attempts to reconnect`, {
         cause,
       })
-    }
+    })
   }
 
   /** How long after a loss the other end may still be there. */

@@ -3,7 +3,7 @@ import type { Connection, Rejection } from './connection.js'
 import type { Reserve } from './descriptors.js'
 import { type Drop, gatherDrops } from './drops.js'
 import { TunnelError } from './errors.js'
-import type { Visitor } from './listener.js'
+import type { SocketAddress } from './listener.js'
 import { openPort, type PortRange } from './ports.js'
 import type { FromServer, fromClient, Message } from './protocol.js'
 import { listenAt, type PublicAddress } from './public-address.js'
@@ -38,7 +38,7 @@ export interface GrantOptions {
   /** Where the server counts. */
   tally: { drops: number }
   /** Where the client's control connection comes from, or came from last. */
-  client(): Visitor
+  client(): SocketAddress
   /** Gives up the address where it is kept for a client that is lost and was here too; tells whether it was. */
   makeRoom(address: PublicAddress): boolean
   isSilent(): boolean
@@ -76,7 +76,8 @@ export async function grant(message: Forward, options: GrantOptions): Promise<Se
       : openPort(ports, asked, (port) => listenOn({ ...address, port }))
   const listener = await listen().catch((error) => {
     // A client that was killed comes back as another one.
-    if (options.makeRoom(address)) return listen()
+    const isTaken = error instanceof TunnelError && /^(port|path)-taken$/.test(error.code)
+    if (isTaken && options.makeRoom(address)) return listen()
     throw error
   })
 

@@ -5,18 +5,14 @@ export type { Drop } from './drops.js'
 export type { Endpoint } from './endpoint.js'
 export { TunnelError, type TunnelErrorCode } from './errors.js'
 export { type ForwardOptions, forward } from './forward.js'
-export type { Visitor } from './listener.js'
+export type { SocketAddress, Visitor } from './listener.js'
 export type { LocalOptions } from './local-options.js'
 export type { Tunnel, TunnelEvents } from './local-tunnel.js'
 export { openTunnel, type TunnelOptions } from './open-tunnel.js'
 export type { ProxyProtocol } from './proxy-header.js'
 export type { NamedSecret } from './secrets.js'
-export {
-  createServer,
-  type Refusal,
-  type Server,
-  type ServerEvents,
-} from './server.js'
+export { createServer } from './server.js'
+export type { Refusal, Server, ServerEvents } from './server-info.js'
 export type { ServerLimits, ServerOptions } from './server-options.js'
 export type { TunnelInfo } from './server-tunnel.js'
 export type { Target } from './target.js'

@@ -113,6 +113,7 @@ export class LocalTunnel extends Emitter<TunnelEvents> implements Tunnel {
   /** Visitors that are being joined, by their id. */
   readonly #joining = new Map<string, AbortController>()
   readonly #connections = new Connections()
+  readonly #reserve = new Reserve()
   readonly #onDrop = gatherDrops(this.#connections, (drop) => this.tell('drop', drop))
   #resolveClosed: (error: TunnelError | undefined) => void = () => {}
   #released: Promise<void> | undefined
@@ -155,7 +156,7 @@ export class LocalTunnel extends Emitter<TunnelEvents> implements Tunnel {
    * The public address is gone. Visitors inside are left alone: their streams do not depend on it, and a server that
    * closes with grace still waits for them.
    */
-  lose(error: TunnelError): void {
+  end(error: TunnelError): void {
     this.#resolveClosed(error)
     this.#release()
   }
@@ -177,10 +178,17 @@ export class LocalTunnel extends Emitter<TunnelEvents> implements Tunnel {
   }
 
   /** Joins a visitor with the target. Never rejects. */
-  async join({ id, visitor, cameTo, open, turnAway }: Arrival): Promise<void> {
+  async join(arrival: Arrival): Promise<void> {
+    const { id, visitor, cameTo, open } = arrival
+    const { target, unref, exchangeTimeout, proxyProtocol, mayVisit } = this.#options
     // After a loss the server tells again of who waits.
     if (this.#joining.has(id)) return
-    const { target, unref, exchangeTimeout, proxyProtocol, mayVisit } = this.#options
+    // A server has looked already, unless it is of an earlier version.
+    const denial = mayVisit(visitor.address) ? undefined : visitorDenied(visitor.address)
+    // For the data stream, while the target is dialled.
+    const refusal = denial ?? this.#reserve.keep()
+    if (refusal) return this.#reject(arrival, refusal)
+
     const controller = new AbortController()
     const aborted = controller.signal
     const timer = setTimeout(() => {
@@ -193,13 +201,7 @@ export class LocalTunnel extends Emitter<TunnelEvents> implements Tunnel {
       aborted.throwIfAborted()
       return stream
     }
-    // For the stream: the target's must not take it.
-    const reserve = new Reserve()
-    const shortage = reserve.keep()
     try {
-      if (shortage) throw shortage
-      // A server has looked already, unless it is of an earlier version.
-      if (!mayVisit(visitor.address)) throw visitorDenied(visitor.address)
       const header = proxyProtocol && (await proxyHeader(proxyProtocol, visitor, cameTo))
       const fromTarget = keep(
         await target
@@ -208,7 +210,7 @@ export class LocalTunnel extends Emitter<TunnelEvents> implements Tunnel {
             throw toTunnelError(error, 'target-unreachable', `the target ${target.name} can't be reached`)
           }),
       )
-      reserve.spend()
+      this.#reserve.spend()
       const fromVisitor = keep(await open(aborted))
       if (header) fromTarget.write(header)
       // A flow drops what is too fast by itself: held back, it would come too late to be of use.
@@ -221,14 +223,18 @@ export class LocalTunnel extends Emitter<TunnelEvents> implements Tunnel {
       const error = this.#connections.closing
         ? new TunnelError('closed', 'the tunnel was closed')
         : toTunnelError(caught, 'server-unreachable', 'no data stream to the server could be opened')
-      turnAway(error)
-      this.#connections.rejections++
-      this.tell('reject', { id, visitor, error })
+      this.#reject(arrival, error)
     } finally {
-      if (!shortage) reserve.release()
+      this.#reserve.release()
       clearTimeout(timer)
       this.#joining.delete(id)
     }
+  }
+
+  #reject({ id, visitor, turnAway }: Arrival, error: TunnelError): void {
+    turnAway(error)
+    this.#connections.rejections++
+    this.tell('reject', { id, visitor, error })
   }
 
   #release(): Promise<void> {

@@ -19,7 +19,7 @@ export interface TunnelInfo {
   /** File that it listens on, where that is a unix socket. */
   readonly path: string | undefined
   /** Where the client's control connection comes from. */
-  readonly client: Visitor
+  readonly client: SocketAddress
   /** Name of the secret that the client holds, where the server asks for one. */
   readonly secretName: string | undefined
   /** Resolves, and never rejects, when the tunnel is gone: with the error, where the client did not give it back. */
@@ -33,7 +33,7 @@ export interface ServerTunnelOptions {
   protocol: Protocol
   path: string | undefined
   /** Where the client's control connection comes from, or came from last. */
-  client(): Visitor
+  client(): SocketAddress
   secretName: string | undefined
   /** Who may visit, by address. */
   mayVisit: MayVisit
@@ -106,7 +106,7 @@ export class ServerTunnel implements TunnelInfo {
     this.#options = options
   }
 
-  get client(): Visitor {
+  get client(): SocketAddress {
     return this.#options.client()
   }
 

@@ -1,50 +1,41 @@
-import { randomBytes } from 'node:crypto'
+import type { Admission } from './auth.js'
 import type { ServerChannel } from './channel.js'
 import type { Connection } from './connection.js'
-import { errorFromPeer, TunnelError, toTunnelError } from './errors.js'
-import { type GrantOptions, grant } from './grant.js'
-import type { Visitor } from './listener.js'
+import { TunnelError, toTunnelError } from './errors.js'
+import type { SocketAddress } from './listener.js'
 import { MessageRate } from './message-rate.js'
-import {
-  errorFields,
-  type FromClient,
-  type FromServer,
-  type fromClient,
-  type Message,
-  violation,
-} from './protocol.js'
+import { errorFields, type FromServer } from './protocol.js'
 import type { PublicAddress } from './public-address.js'
+import { ResumeKeys } from './resume-keys.js'
 import type { Permit } from './secrets.js'
-import type { ServerTunnel, TunnelInfo } from './server-tunnel.js'
+import { SessionTunnels, type SessionTunnelsOptions } from './session-tunnels.js'
 
 /** What a session has from its server. */
-export interface SessionOptions extends Omit<GrantOptions, 'client' | 'isSilent' | 'makeRoom' | 'send'> {
+export interface SessionOptions
+  extends Omit<SessionTunnelsOptions, 'client' | 'isSilent' | 'makeRoom' | 'send'> {
   heartbeatInterval: number
   heartbeatTimeout: number
   /** How long the tunnels are kept for a client that is lost. */
   resumeTimeout: number
   /** The sessions of the server that can be taken over, by their key. */
   resumable: Map<string, Session>
-  maxTunnels: number
   /** Gives up the address where it is kept for a client that is lost and was where this one is; tells whether it was. */
-  makeRoom(address: PublicAddress, client: Visitor, permit: Permit): boolean
+  makeRoom(address: PublicAddress, client: SocketAddress, permit: Permit): boolean
   /** Messages of the client in a second. */
   messages: number
-  onTunnel(tunnel: TunnelInfo): void
   /** Cuts those of these that are silent for so long; gives back what calls it off. */
   cutSilent(connections: Iterable<Connection>, timeout: number): () => void
-  onLost(client: Visitor, error: TunnelError): void
-  onBack(client: Visitor): void
+  onLost(client: SocketAddress, error: TunnelError): void
+  onBack(client: SocketAddress): void
   onEnd(): void
 }
 
 /** A client is silent once it has missed a heartbeat, and had half an interval to make up for it. */
 const SILENT_INTERVALS = 1.5
 
-type Forward = Message<typeof fromClient, 'forward'>
-
 /** A session's control connection. While it is lost, its tunnels are kept until the timer ends them. */
-type Link =
+type Control =
+  | { state: 'new' }
   | { state: 'up'; channel: ServerChannel }
   | { state: 'lost'; timer: NodeJS.Timeout; spareSilent: () => void }
   | { state: 'ended' }
@@ -52,23 +43,34 @@ type Link =
 /** A client after its login, over one control connection after the other: owns its tunnels. */
 export class Session {
   readonly #options: SessionOptions
-  readonly #tunnels = new Map<number, ServerTunnel>()
-  /** Of the tunnels, those that the client has not asked for again since it came back. */
-  #kept = new Set<number>()
+  readonly #tunnels: SessionTunnels
+  readonly #keys: ResumeKeys<Session>
+  readonly #rate: MessageRate
   /** Visitors inside. */
   readonly #connections = new Set<Connection>()
-  /** It is `ended` before its first control connection, too. */
-  #link: Link = { state: 'ended' }
-  #client: Visitor = { address: '', port: 0 }
+  #control: Control = { state: 'new' }
+  #client: SocketAddress = { address: '', port: 0 }
   /** When the client was last heard. */
   #heard = 0
-  /** What takes the session over: the last key that was given out, and the one before, until the client is heard. */
-  #keys: string[] = []
-  readonly #rate: MessageRate
 
   constructor(options: SessionOptions) {
+    const { permit, messages, heartbeatInterval, resumable } = options
     this.#options = options
-    this.#rate = new MessageRate(options.messages)
+    this.#rate = new MessageRate(messages)
+    this.#keys = new ResumeKeys(this, resumable)
+    this.#tunnels = new SessionTunnels({
+      ...options,
+      client: () => this.#client,
+      isSilent: () => performance.now() - this.#heard > SILENT_INTERVALS * heartbeatInterval,
+      makeRoom: (address) => options.makeRoom(address, this.#client, permit),
+      send: (message) => this.#send(message),
+      onConnection: (connection, tunnel, ...streams) => {
+        permit.hold(connection.closed, streams)
+        this.#connections.add(connection)
+        connection.closed.then(() => this.#connections.delete(connection))
+        options.onConnection(connection, tunnel, ...streams)
+      },
+    })
   }
 
   /** Name of the secret that the client holds. */
@@ -78,25 +80,30 @@ export class Session {
 
   /** How many visitors wait for their data stream. */
   get waiting(): number {
-    let sum = 0
-    for (const tunnel of this.#tunnels.values()) sum += tunnel.waiting
-    return sum
+    return this.#tunnels.waiting
   }
 
   /**
    * Serves a client that has logged in until it leaves, breaks or falls silent. A control connection before this one is
-   * given up. Never rejects; gives back what went wrong, where that ends the session.
+   * given up. Never rejects; gives back what the client did wrong, if anything.
    */
-  async run(channel: ServerChannel, client: Visitor, proof: string | null): Promise<TunnelError | undefined> {
-    this.#takeOver(channel, client, proof)
+  async run(
+    channel: ServerChannel,
+    client: SocketAddress,
+    { proof, resume }: Admission,
+  ): Promise<TunnelError | undefined> {
+    this.#takeOver(channel, client)
+    this.#welcome(channel, proof, resume)
     const { heartbeatInterval, heartbeatTimeout } = this.#options
     const heartbeat = setInterval(() => channel.send({ type: 'heartbeat' }), heartbeatInterval).unref()
+    const isCurrent = () => this.#control.state === 'up' && this.#control.channel === channel
     let error: TunnelError | undefined
     try {
       for await (const message of channel.messages(heartbeatTimeout)) {
         this.#heard = performance.now()
-        this.#forgetKeys(1)
-        await this.#serve(message, channel)
+        this.#keys.forgetUsed()
+        this.#rate.count(message.type)
+        await this.#tunnels.handle(message, isCurrent)
       }
     } catch (caught) {
       error = toTunnelError(caught, 'connection-lost', 'the control connection broke')
@@ -104,7 +111,7 @@ export class Session {
     }
     clearInterval(heartbeat)
     channel.finish()
-    if (this.#link.state !== 'up' || this.#link.channel !== channel) return undefined
+    if (!isCurrent()) return undefined
     if (error?.code === 'connection-lost') {
       this.#lose(error)
       return undefined
@@ -117,53 +124,44 @@ export class Session {
    * Gives the address up while it is kept for a client that is lost, in favour of one on the same machine with the same secret:
    * who was killed comes back without its key. Tells whether it was.
    */
-  makeRoom(address: PublicAddress, client: Visitor, permit: Permit): boolean {
-    if (this.#link.state !== 'lost' || client.address !== this.#client.address) return false
+  makeRoom(address: PublicAddress, client: SocketAddress, permit: Permit): boolean {
+    if (this.#control.state !== 'lost' || client.address !== this.#client.address) return false
     if (permit !== this.#options.permit) return false
-    for (const [number, tunnel] of this.#tunnels) {
-      const isThere =
-        address.protocol === 'unix' ? address.path === tunnel.path : address.port === tunnel.port
-      if (!isThere || address.protocol !== tunnel.protocol) continue
-      this.#tunnels.delete(number)
-      tunnel.close(new TunnelError('connection-lost', 'the client is lost, and another took its place'))
-      return true
-    }
-    return false
+    const error = new TunnelError('connection-lost', 'the client is lost, and another took its place')
+    const wasThere = this.#tunnels.giveUp(address, error)
+    if (wasThere && this.#tunnels.size === 0) this.#end(error)
+    return wasThere
   }
 
   /** Lets the client go and tells it why. */
   close(error: TunnelError): void {
-    if (this.#link.state === 'up') this.#link.channel.interrupt(error)
+    if (this.#control.state === 'up') this.#control.channel.interrupt(error)
     else this.#end(error)
   }
 
-  #takeOver(channel: ServerChannel, client: Visitor, proof: string | null): void {
-    const { heartbeatTimeout, exchangeTimeout, resumeTimeout, onBack } = this.#options
-    const before = this.#link
+  #takeOver(channel: ServerChannel, client: SocketAddress): void {
+    const before = this.#control
     if (before.state === 'lost') {
       clearTimeout(before.timer)
       before.spareSilent()
     } else if (before.state === 'up') {
-      // It has died without a word.
+      // It has died without a word. What it still holds of messages is not to be served any more.
+      const error = new TunnelError('connection-lost', 'the client came back over another connection')
+      before.channel.interrupt(error)
       before.channel.stream.destroy()
-      for (const tunnel of this.#tunnels.values()) tunnel.lose()
+      this.#tunnels.lose()
+      this.#options.onLost(this.#client, error)
     }
-    this.#link = { state: 'up', channel }
+    this.#control = { state: 'up', channel }
     this.#client = client
-    this.#kept = new Set(this.#tunnels.keys())
-
-    const resume = resumeTimeout > 0 ? { resumeTimeout, resume: this.#newKey() } : {}
-    channel.send({ type: 'welcome', proof, heartbeatTimeout, exchangeTimeout, ...resume })
-    if (before.state !== 'ended') onBack(client)
+    this.#tunnels.keepAll()
+    if (before.state !== 'new') this.#options.onBack(client)
   }
 
-  /** The key that was used goes on until the client is heard again: the very answer with the new one may be lost. */
-  #newKey(): string {
-    this.#forgetKeys(1)
-    const key = randomBytes(32).toString('hex')
-    this.#keys.unshift(key)
-    this.#options.resumable.set(key, this)
-    return key
+  #welcome(channel: ServerChannel, proof: string | null, used: string | undefined): void {
+    const { heartbeatTimeout, exchangeTimeout, resumeTimeout } = this.#options
+    const resume = resumeTimeout > 0 ? { resumeTimeout, resume: this.#keys.renew(used) } : {}
+    channel.send({ type: 'welcome', proof, heartbeatTimeout, exchangeTimeout, ...resume })
   }
 
   #lose(error: TunnelError): void {
@@ -172,8 +170,8 @@ export class Session {
     // One without tunnels has nothing to come back for, and would take a client's place.
     if (resumeTimeout > 0 && this.#tunnels.size > 0) {
       const timer = setTimeout(() => this.#end(error), resumeTimeout).unref()
-      this.#link = { state: 'lost', timer, spareSilent }
-      for (const tunnel of this.#tunnels.values()) tunnel.lose()
+      this.#control = { state: 'lost', timer, spareSilent }
+      this.#tunnels.lose()
     } else {
       this.#end(error)
     }
@@ -181,131 +179,16 @@ export class Session {
   }
 
   #end(error: TunnelError): void {
-    if (this.#link.state === 'lost') clearTimeout(this.#link.timer)
-    this.#link = { state: 'ended' }
-    this.#forgetKeys(0)
-    for (const tunnel of this.#tunnels.values()) tunnel.close(error)
-    this.#tunnels.clear()
+    if (this.#control.state === 'lost') clearTimeout(this.#control.timer)
+    this.#control = { state: 'ended' }
+    this.#keys.clear()
+    this.#tunnels.end(error)
     this.#options.onEnd()
   }
 
-  /** Forgets all keys but so many of the last. */
-  #forgetKeys(count: number): void {
-    for (const key of this.#keys.splice(count)) this.#options.resumable.delete(key)
-  }
-
   #send(message: FromServer): void {
-    if (this.#link.state === 'up') this.#link.channel.send(message)
-  }
-
-  async #serve(message: FromClient, channel: ServerChannel): Promise<void> {
-    this.#rate.count(message.type)
-    switch (message.type) {
-      case 'heartbeat':
-        return this.#giveUpKept()
-      case 'forward':
-        return this.#forward(message, channel)
-      case 'close':
-        return this.#close(message.tunnel)
-      case 'reject':
-        this.#tunnels.get(message.tunnel)?.turnAway(message.id, errorFromPeer(message.code, message.message))
-        return
-      default:
-        throw violation(`sent ${message.type} after the login`)
-    }
-  }
-
-  async #forward(message: Forward, channel: ServerChannel): Promise<void> {
-    const number = message.tunnel
-    const kept = this.#tunnels.get(number)
-    if (kept) return this.#resume(kept, message)
-    try {
-      const tunnel = await this.#open(message)
-      if (this.#link.state !== 'up' || this.#link.channel !== channel) {
-        // Whoever asked for it has gone meanwhile.
-        tunnel.close()
-        return
-      }
-      this.#tunnels.set(number, tunnel)
-      this.#forwarded(number, tunnel)
-      this.#options.onTunnel(tunnel)
-    } catch (caught) {
-      const error = toTunnelError(
-        caught,
-        'address-unavailable',
-        'the server could not open the public address',
-      )
-      channel.send({ type: 'closed', tunnel: number, ...errorFields(error) })
-    }
-  }
-
-  /** The client is back and still wants a tunnel that was kept for it. */
-  #resume(tunnel: ServerTunnel, { tunnel: number, protocol, port, path }: Forward): void {
-    if (!this.#kept.delete(number)) throw violation(`asked for tunnel ${number} twice`)
-    const isSame =
-      protocol === tunnel.protocol &&
-      (tunnel.path === undefined ? port === tunnel.port : path === tunnel.path)
-    if (!isSame) throw violation(`asked for another tunnel ${number} than it had`)
-    this.#forwarded(number, tunnel)
-    tunnel.resume()
-  }
-
-  /** The client is back, and has asked by now for what it still wants. */
-  #giveUpKept(): void {
-    for (const number of this.#kept) this.#close(number)
-    this.#kept.clear()
-  }
-
-  #forwarded(number: number, { port, path }: ServerTunnel): void {
-    const host = path === undefined ? this.#options.publicHost : null
-    this.#send({ type: 'forwarded', tunnel: number, host, port, path })
-  }
-
-  async #open(message: Forward): Promise<ServerTunnel> {
-    const { maxTunnels, permit } = this.#options
-    if (this.#tunnels.size >= maxTunnels) {
-      throw new TunnelError(
-        'limit-reached',
-        `the client has as many tunnels as it may (${maxTunnels}): close one, or raise limits.tunnels`,
-      )
-    }
-    const giveBack = permit.addTunnel()
-    try {
-      const tunnel = await this.#grant(message)
-      tunnel.closed.then(giveBack)
-      return tunnel
-    } catch (error) {
-      giveBack()
-      throw error
-    }
-  }
-
-  #grant(message: Forward): Promise<ServerTunnel> {
-    return grant(message, {
-      ...this.#options,
-      client: () => this.#client,
-      isSilent: () => performance.now() - this.#heard > SILENT_INTERVALS * this.#options.heartbeatInterval,
-      makeRoom: (address) => this.#options.makeRoom(address, this.#client, this.#options.permit),
-      send: (message) => {
-        if (message.type === 'exchange') this.#rate.expectAnswer()
-        this.#send(message)
-      },
-      onConnection: (connection, tunnel, ...streams) => {
-        this.#options.permit.hold(connection.closed, streams)
-        this.#connections.add(connection)
-        connection.closed.then(() => this.#connections.delete(connection))
-        this.#options.onConnection(connection, tunnel, ...streams)
-      },
-    })
-  }
-
-  #close(number: number): void {
-    const tunnel = this.#tunnels.get(number)
-    // Both sides may have closed it at the same time; then the client knows already.
-    if (!tunnel) return
-    this.#tunnels.delete(number)
-    tunnel.close()
-    const error = new TunnelError('closed', 'the tunnel was closed')
-    this.#send({ type: 'closed', tunnel: number, ...errorFields(error) })
+    if (this.#control.state !== 'up') return
+    if (message.type === 'exchange') this.#rate.expectAnswer()
+    this.#control.channel.send(message)
   }
 }

@@ -394,7 +394,7 @@ describe('the end', () => {
     await using target = await echoTarget()
     await using server = pipe(['server', '--port', '0'])
     const address = await server.stdout.line(/^pipe:/)
-    await using client = pipe(['expose', `tcp://${target.address}`, '--to', address])
+    await using client = pipe(['expose', `tcp://${target.address}`, '--no-reconnect', '--to', address])
     const visitor = await visit(addressOf(await client.stdout.line(/^tcp:/)))
     await converse(visitor)
 

@@ -2,10 +2,16 @@ import { once } from 'node:events'
 import net from 'node:net'
 import { Duplex } from 'node:stream'
 import { describe, expect, test, vi } from 'vitest'
-import { secureAccepted, secureDialled } from '../src/link.js'
+import { dialTls } from '../src/dialler.js'
 import { type RelayEnd, relay } from '../src/relay.js'
 import { reset } from '../src/stream.js'
-import { clientSecurity, serverSecurity } from '../src/tls-options.js'
+import { acceptTls } from '../src/tls-accept.js'
+import {
+  type ClientSecurity,
+  clientSecurity,
+  type ServerSecurity,
+  serverSecurity,
+} from '../src/tls-options.js'
 import { readAll, silentTarget, tcpTarget } from './helpers/targets.js'
 import { ending, settled, visit } from './helpers/visitor.js'
 
@@ -26,16 +32,16 @@ async function socketPair(): Promise<Pair> {
 const secret = 'correct horse battery staple'
 const { signal } = new AbortController()
 const security = {
-  server: await serverSecurity(undefined, [{ secret }]),
-  client: await clientSecurity(undefined, secret),
+  server: (await serverSecurity(undefined, [{ secret }])) as ServerSecurity,
+  client: (await clientSecurity(undefined, secret)) as ClientSecurity,
 }
 
 /** The same with TLS over it: the relay's end is that of a server. */
 async function acceptedTlsPair(): Promise<Pair> {
   const pair = await socketPair()
   const [inner, outer] = await Promise.all([
-    secureAccepted(pair.inner, security.server, signal),
-    secureDialled(pair.outer, security.client, { host: '127.0.0.1', port: 0 }, signal),
+    acceptTls(pair.inner, security.server, signal),
+    dialTls(pair.outer, security.client, { host: '127.0.0.1', port: 0 }, signal),
   ])
   return { ...pair, inner: inner as net.Socket, outer: outer as net.Socket }
 }

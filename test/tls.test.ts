@@ -6,10 +6,16 @@ import tls from 'node:tls'
 import { pEvent } from 'p-event'
 import { createServer, openTunnel, type Refusal, type Rejection, TunnelError } from 'pipe-tunnel'
 import { describe, expect, test, vi } from 'vitest'
-import { secureAccepted, secureDialled } from '../src/link.js'
+import { dialTls } from '../src/dialler.js'
 import { presharedKey } from '../src/preshared-key.js'
 import { reset } from '../src/stream.js'
-import { clientSecurity, type ServerSecurity, serverSecurity } from '../src/tls-options.js'
+import { acceptTls } from '../src/tls-accept.js'
+import {
+  type ClientSecurity,
+  clientSecurity,
+  type ServerSecurity,
+  serverSecurity,
+} from '../src/tls-options.js'
 import { makeCertificate } from './helpers/certificate.js'
 import { start } from './helpers/command.js'
 import { between, type Treat } from './helpers/middle.js'
@@ -127,7 +133,7 @@ describe('who stands between client and server', () => {
       new tls.TLSSocket(socket, { isServer: true, secureContext }).on('error', () => {})
     })
     const socket = await visit(listener)
-    const dialling = secureDialled(
+    const dialling = dialTls(
       socket,
       { ...security, context },
       { host: '127.0.0.1', port: 0 },
@@ -307,7 +313,7 @@ describe('a wrong secret', () => {
   })
 
   test('is not one of several that a server holds', async () => {
-    const security = await serverSecurity(undefined, [{ secret: 'the first of them' }, { secret }])
+    const security = await securityOf([{ secret: 'the first of them' }, { secret }])
     for (const [held, code] of [
       ['the first of them', undefined],
       [secret, undefined],
@@ -552,7 +558,7 @@ describe('a TLS handshake', () => {
 
 describe('a data stream through TLS', () => {
   test('may be reset while its FIN is just being sent', async () => {
-    const security = await serverSecurity(undefined, [{ secret }])
+    const security = await securityOf([{ secret }])
     await using pair = await connect(security, secret)
     const [accepted, dialled] = await Promise.all([pair.accepted, pair.dialled])
     accepted.resume()
@@ -565,7 +571,7 @@ describe('a data stream through TLS', () => {
   })
 
   test('may be reset while its peer reads nothing', async () => {
-    const security = await serverSecurity(undefined, [{ secret }])
+    const security = await securityOf([{ secret }])
     await using pair = await connect(security, secret)
     const [, dialled] = await Promise.all([pair.accepted, pair.dialled])
     while (dialled.writableLength < 1_048_576) dialled.write(Buffer.alloc(65_536))
@@ -626,8 +632,13 @@ async function record(server: { host: string; port: number }) {
   return middle.seen[0] ?? expect.unreachable()
 }
 
+/** What a server with these secrets accepts connections with. */
+async function securityOf(secrets: { secret: string }[]): Promise<ServerSecurity> {
+  return (await serverSecurity(undefined, secrets)) ?? expect.unreachable()
+}
+
 /** A connection of a client with this secret to a server of its own. */
-async function connect(security: ServerSecurity | undefined, held: string) {
+async function connect(security: ServerSecurity, held: string) {
   const { signal } = new AbortController()
   const listener = net.createServer({ allowHalfOpen: true, pauseOnConnect: true })
   listener.listen(0, '127.0.0.1')
@@ -636,10 +647,10 @@ async function connect(security: ServerSecurity | undefined, held: string) {
   const socket = await visit({ port: (listener.address() as net.AddressInfo).port })
   const [peer] = (await incoming) as [net.Socket]
   peer.on('error', () => {})
-  const accepted = secureAccepted(peer, security, signal)
-  const dialled = secureDialled(
+  const accepted = acceptTls(peer, security, signal)
+  const dialled = dialTls(
     socket,
-    await clientSecurity(undefined, held),
+    (await clientSecurity(undefined, held)) as ClientSecurity,
     { host: '127.0.0.1', port: 0 },
     signal,
   )

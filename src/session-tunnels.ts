@@ -1,0 +1,157 @@
+import { errorFromPeer, TunnelError, toTunnelError } from './errors.js'
+import { type GrantOptions, grant } from './grant.js'
+import { errorFields, type FromClient, type fromClient, type Message, violation } from './protocol.js'
+import type { PublicAddress } from './public-address.js'
+import type { ServerTunnel, TunnelInfo } from './server-tunnel.js'
+
+/** What the tunnels of a session have from it. */
+export interface SessionTunnelsOptions extends GrantOptions {
+  maxTunnels: number
+  onTunnel(tunnel: TunnelInfo): void
+}
+
+type Forward = Message<typeof fromClient, 'forward'>
+
+/** The tunnels of a session, by the numbers that the client gave them. */
+export class SessionTunnels {
+  readonly #options: SessionTunnelsOptions
+  readonly #tunnels = new Map<number, ServerTunnel>()
+  /** Of these, those that the client has not asked for again since it came back. */
+  #kept = new Set<number>()
+
+  constructor(options: SessionTunnelsOptions) {
+    this.#options = options
+  }
+
+  get size(): number {
+    return this.#tunnels.size
+  }
+
+  /** How many visitors wait for their data stream. */
+  get waiting(): number {
+    let sum = 0
+    for (const tunnel of this.#tunnels.values()) sum += tunnel.waiting
+    return sum
+  }
+
+  /** Does what the client asks for. `isCurrent` tells whether it is still there, over the same control connection. */
+  async handle(message: FromClient, isCurrent: () => boolean): Promise<void> {
+    switch (message.type) {
+      case 'heartbeat':
+        return this.#giveUpKept()
+      case 'forward':
+        return this.#forward(message, isCurrent)
+      case 'close':
+        return this.#close(message.tunnel)
+      case 'reject':
+        this.#tunnels.get(message.tunnel)?.turnAway(message.id, errorFromPeer(message.code, message.message))
+        return
+      default:
+        throw violation(`sent ${message.type} after the login`)
+    }
+  }
+
+  /** The client is lost. */
+  lose(): void {
+    for (const tunnel of this.#tunnels.values()) tunnel.lose()
+  }
+
+  /** The client is back, and is about to say which it still wants. */
+  keepAll(): void {
+    this.#kept = new Set(this.#tunnels.keys())
+  }
+
+  /** Gives an address up; tells whether it was there. */
+  giveUp(address: PublicAddress, error: TunnelError): boolean {
+    for (const [number, tunnel] of this.#tunnels) {
+      const isThere =
+        address.protocol === 'unix' ? address.path === tunnel.path : address.port === tunnel.port
+      if (!isThere || address.protocol !== tunnel.protocol) continue
+      this.#tunnels.delete(number)
+      tunnel.close(error)
+      return true
+    }
+    return false
+  }
+
+  /** Closes all. */
+  end(error: TunnelError): void {
+    for (const tunnel of this.#tunnels.values()) tunnel.close(error)
+    this.#tunnels.clear()
+  }
+
+  async #forward(message: Forward, isCurrent: () => boolean): Promise<void> {
+    const number = message.tunnel
+    const kept = this.#tunnels.get(number)
+    if (kept) return this.#resume(kept, message)
+    try {
+      const tunnel = await this.#open(message)
+      if (!isCurrent()) {
+        // Whoever asked for it has gone meanwhile.
+        tunnel.close()
+        return
+      }
+      this.#tunnels.set(number, tunnel)
+      this.#forwarded(number, tunnel)
+      this.#options.onTunnel(tunnel)
+    } catch (caught) {
+      const error = toTunnelError(
+        caught,
+        'address-unavailable',
+        'the server could not open the public address',
+      )
+      if (isCurrent()) this.#options.send({ type: 'closed', tunnel: number, ...errorFields(error) })
+    }
+  }
+
+  /** The client is back and still wants a tunnel that was kept for it. */
+  #resume(tunnel: ServerTunnel, { tunnel: number, protocol, port, path }: Forward): void {
+    if (!this.#kept.delete(number)) throw violation(`asked for tunnel ${number} twice`)
+    const isSame =
+      protocol === tunnel.protocol &&
+      (tunnel.path === undefined ? port === tunnel.port : path === tunnel.path)
+    if (!isSame) throw violation(`asked for another tunnel ${number} than it had`)
+    this.#forwarded(number, tunnel)
+    tunnel.resume()
+  }
+
+  /** The client is back, and has asked by now for what it still wants. */
+  #giveUpKept(): void {
+    for (const number of this.#kept) this.#close(number)
+    this.#kept.clear()
+  }
+
+  #forwarded(number: number, { port, path }: ServerTunnel): void {
+    const host = path === undefined ? this.#options.publicHost : null
+    this.#options.send({ type: 'forwarded', tunnel: number, host, port, path })
+  }
+
+  async #open(message: Forward): Promise<ServerTunnel> {
+    const { maxTunnels, permit } = this.#options
+    if (this.#tunnels.size >= maxTunnels) {
+      throw new TunnelError(
+        'limit-reached',
+        `the client has as many tunnels as it may (${maxTunnels}): close one, or raise limits.tunnels`,
+      )
+    }
+    const giveBack = permit.addTunnel()
+    try {
+      const tunnel = await grant(message, this.#options)
+      tunnel.closed.then(giveBack)
+      return tunnel
+    } catch (error) {
+      giveBack()
+      throw error
+    }
+  }
+
+  #close(number: number): void {
+    const tunnel = this.#tunnels.get(number)
+    // Both sides may have closed it at the same time; then the client knows already.
+    if (!tunnel) return
+    this.#tunnels.delete(number)
+    tunnel.close()
+    const error = new TunnelError('closed', 'the tunnel was closed')
+    this.#options.send({ type: 'closed', tunnel: number, ...errorFields(error) })
+  }
+}
