@@ -161,6 +161,7 @@ export class ClientTunnels {
     // One that was given up meanwhile is being closed already.
     if (entry?.state !== 'opening' && entry?.state !== 'lost') return
     const { request } = entry
+    if (entry.state === 'lost') clearTimeout(entry.again)
     const isUnix = request.protocol === 'unix'
     if ((path !== undefined) !== isUnix) throw violation('opened another kind of address')
     if (!isUnix && (port === 0 || (request.port !== 0 && port !== request.port)))
@@ -204,6 +205,7 @@ export class ClientTunnels {
   #closed(number: number, error: TunnelError): void {
     const entry = this.#tunnels.get(number)
     if (entry?.state === 'lost' && mayPass(error) && entry.refusals < this.#options.maxReconnects) {
+      clearTimeout(entry.again)
       const again = setTimeout(() => this.#options.send(entry.request), ASK_AGAIN)
       if (this.#options.unref) again.unref()
       this.#tunnels.set(number, { ...entry, refusals: entry.refusals + 1, again })

@@ -1,5 +1,6 @@
 import type { ClientChannel } from './channel.js'
 import { ClientTunnels, type OpenOptions } from './client-tunnels.js'
+import { whenAborted } from './deadline.js'
 import { errorFromPeer, TunnelError, toTunnelError } from './errors.js'
 import type { LocalTunnel } from './local-tunnel.js'
 import type { FromServer } from './protocol.js'
@@ -48,9 +49,7 @@ export class Client {
 
   /** Ends the control connection, or the attempts to have one; resolves when its socket is closed. */
   async close(): Promise<void> {
-    const error = new TunnelError('closed', 'the client was closed')
-    this.#closing.abort(error)
-    this.#channel.interrupt(error)
+    this.#closing.abort(new TunnelError('closed', 'the client was closed'))
     await this.#done
   }
 
@@ -86,10 +85,14 @@ export class Client {
   /** Handles the messages of a control connection; gives back why it ended. */
   async #listen(): Promise<TunnelError> {
     const { channel, welcome } = this.#control
+    // It may be closed just as it is back.
+    const forget = whenAborted(this.#closing.signal, (reason) => channel.interrupt(reason))
     try {
       for await (const message of channel.messages(welcome.heartbeatTimeout)) this.#handle(message)
     } catch (error) {
       return toTunnelError(error, 'connection-lost', 'the control connection broke')
+    } finally {
+      forget()
     }
     return new TunnelError('connection-lost', 'the server ended the control connection')
   }
