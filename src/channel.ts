@@ -1,4 +1,5 @@
 import type { Duplex } from 'node:stream'
+import { pEvent } from 'p-event'
 import { TunnelError } from './errors.js'
 import {
   decode,
@@ -14,6 +15,9 @@ import { startWatchdog } from './watchdog.js'
 
 /** Bytes that may wait for a peer that does not read its messages: 1 MiB is some 5,000 visitors. */
 const MAX_QUEUED = 1_048_576
+
+/** Bytes that may wait while there is room for many more messages that need not be sent at once. */
+const ROOMY = MAX_QUEUED / 2
 
 /** How long the peer may take to read the last message and to end the connection, in milliseconds. */
 export const LINGER = 1_000
@@ -38,6 +42,7 @@ class Channel<In, Out extends FromClient | FromServer> {
   readonly #decode: (json: Buffer) => In
   #interruption: Error | undefined
   #wake = () => {}
+  #drained: Promise<unknown> | undefined
 
   constructor(stream: Duplex, decodeOne: (json: Buffer) => In) {
     this.stream = stream
@@ -53,6 +58,18 @@ class Channel<In, Out extends FromClient | FromServer> {
     } else {
       this.stream.write(encode(message))
     }
+  }
+
+  /** Resolves when there is room for more messages, as the peer has read those before; with false, where there never will be. */
+  async hasRoom(): Promise<boolean> {
+    while (this.stream.writable && this.stream.writableLength > ROOMY) {
+      // One wait for all who ask.
+      this.#drained ??= pEvent(this.stream, ['drain', 'close'], { rejectionEvents: [] }).finally(() => {
+        this.#drained = undefined
+      })
+      await this.#drained
+    }
+    return this.stream.writable
   }
 
   /**

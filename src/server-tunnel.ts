@@ -121,10 +121,17 @@ export class ServerTunnel implements TunnelInfo {
     for (const waiting of this.#waiting.values()) clearTimeout(waiting.timer)
   }
 
-  /** The client is back: it is told of all who wait, as it may not have heard of them before. */
-  resume(): void {
+  /**
+   * The client is back: it is told of all who wait, as it may not have heard of them before, and no faster than it reads: they may be more
+   * than would count as messages that pile up. Resolves when it was told, or when there is no room for more for good.
+   */
+  async resume(hasRoom: () => Promise<boolean>): Promise<void> {
+    const waited = [...this.#waiting.values()]
     this.#isLost = false
-    for (const waiting of this.#waiting.values()) this.#announce(waiting)
+    for (const waiting of waited) {
+      if (!(await hasRoom())) return
+      if (this.#waiting.has(waiting.id)) this.#announce(waiting)
+    }
   }
 
   /** A visitor has come: it waits while the client is told of it. */

@@ -7,6 +7,8 @@ import type { ServerTunnel, TunnelInfo } from './server-tunnel.js'
 /** What the tunnels of a session have from it. */
 export interface SessionTunnelsOptions extends GrantOptions {
   maxTunnels: number
+  /** Resolves when the client has read enough to be told more; with false, when the control connection is gone. */
+  hasRoom(): Promise<boolean>
   onTunnel(tunnel: TunnelInfo): void
 }
 
@@ -112,7 +114,7 @@ export class SessionTunnels {
       (tunnel.path === undefined ? port === tunnel.port : path === tunnel.path)
     if (!isSame) throw violation(`asked for another tunnel ${number} than it had`)
     this.#forwarded(number, tunnel)
-    tunnel.resume()
+    tunnel.resume(this.#options.hasRoom)
   }
 
   /** The client is back, and has asked by now for what it still wants. */
@@ -150,6 +152,8 @@ export class SessionTunnels {
     // Both sides may have closed it at the same time; then the client knows already.
     if (!tunnel) return
     this.#tunnels.delete(number)
+    // The number is free again, also for another tunnel.
+    this.#kept.delete(number)
     tunnel.close()
     const error = new TunnelError('closed', 'the tunnel was closed')
     this.#options.send({ type: 'closed', tunnel: number, ...errorFields(error) })

@@ -12,7 +12,7 @@ import { SessionTunnels, type SessionTunnelsOptions } from './session-tunnels.js
 
 /** What a session has from its server. */
 export interface SessionOptions
-  extends Omit<SessionTunnelsOptions, 'client' | 'isSilent' | 'makeRoom' | 'send'> {
+  extends Omit<SessionTunnelsOptions, 'client' | 'hasRoom' | 'isSilent' | 'makeRoom' | 'send'> {
   heartbeatInterval: number
   heartbeatTimeout: number
   /** How long the tunnels are kept for a client that is lost. */
@@ -64,6 +64,7 @@ export class Session {
       isSilent: () => performance.now() - this.#heard > SILENT_INTERVALS * heartbeatInterval,
       makeRoom: (address) => options.makeRoom(address, this.#client, permit),
       send: (message) => this.#send(message),
+      hasRoom: async () => this.#control.state === 'up' && this.#control.channel.hasRoom(),
       onConnection: (connection, tunnel, ...streams) => {
         permit.hold(connection.closed, streams)
         this.#connections.add(connection)

@@ -100,6 +100,23 @@ describe('newcomers', () => {
     expect(open - sockets.length).toBeLessThan(256 + 50)
     for (const socket of sockets) socket.destroy()
   })
+
+  test('that do not encrypt as they should do not linger in numbers either', async () => {
+    await using server = await createServer({
+      secret: 'correct horse battery staple',
+      limits: { newcomersPerAddress: 1_000 },
+    })
+    const sockets = await Promise.all(
+      Array.from({ length: 600 }, () => visit({ host: server.host, port: server.port })),
+    )
+    const texts = sockets.map(firstText)
+    for (const socket of sockets) socket.write(Buffer.alloc(1))
+    for (const text of await Promise.all(texts)) expect(text).toContain('secret-required')
+    await new Promise((resolve) => setTimeout(resolve, 50))
+    const open = process.getActiveResourcesInfo().filter((name) => name === 'TCPSocketWrap').length
+    expect(open - sockets.length).toBeLessThan(256 + 50)
+    for (const socket of sockets) socket.destroy()
+  })
 })
 
 describe('a door', () => {

@@ -1,4 +1,5 @@
 /** Links that break and come back. What is lost, and what is not, is the subject of docs/protocol.md, «Losing each other». */
+import dgram from 'node:dgram'
 import { once } from 'node:events'
 import type net from 'node:net'
 import { pEvent } from 'p-event'
@@ -307,6 +308,86 @@ describe('a session', () => {
       expect(server.tunnels).toHaveLength(2)
     },
   )
+
+  test('has a key that goes on for as long as its client never hears of the next', async () => {
+    await using server = await createServer()
+    const first = await RawPeer.connect(server)
+    const { resume } = await first.logIn()
+    const address = await first.forward()
+    await first.close('reset')
+    await using _visitor = await RawPeer.connect(address)
+    for (let lost = 0; lost < 4; lost++) {
+      const peer = await RawPeer.connect(server)
+      await peer.logIn(undefined, resume)
+      await peer.close('reset')
+    }
+
+    await using last = await RawPeer.connect(server)
+    await last.logIn(undefined, resume)
+    last.send({ type: 'forward', tunnel: 1, protocol: 'tcp', port: address.port })
+    await last.receive('forwarded')
+    // Another session would have the port by now, and not who waited there.
+    await last.receive('exchange')
+  })
+
+  test('has a number free again once its client has given the tunnel back', async () => {
+    await using server = await createServer({ heartbeatInterval: 100, heartbeatTimeout: 20_000 })
+    const first = await RawPeer.connect(server)
+    const { resume } = await first.logIn()
+    await first.forward()
+    await first.close('reset')
+    await using second = await RawPeer.connect(server)
+    await second.logIn(undefined, resume)
+    second.send({ type: 'close', tunnel: 1 })
+    await second.receive('closed')
+
+    const { port } = await second.forward()
+    second.send({ type: 'heartbeat' })
+    second.send({ type: 'forward', tunnel: 2, protocol: 'tcp', port: 0 })
+    await second.receive('forwarded')
+    expect(server.tunnels.map((tunnel) => tunnel.port)).toContain(port)
+  })
+
+  test('tells its client of all who wait, however many they are', async () => {
+    const secret = 'correct horse battery staple'
+    await using server = await createServer({ secret })
+    const first = await RawPeer.connect(server)
+    const { resume } = await first.logIn(secret)
+    // One socket is a visitor of each of them.
+    const numbers = Array.from({ length: 200 }, (_, index) => index + 1)
+    const ports: unknown[] = []
+    for (const tunnel of numbers) {
+      first.send({ type: 'forward', tunnel, protocol: 'udp', port: 0 })
+      ports.push((await first.receive('forwarded')).port)
+    }
+    await first.close('reset')
+    await once(server, 'disconnect')
+    const sockets = Array.from({ length: 40 }, () => dgram.createSocket('udp4'))
+    const told = vi.fn()
+    server.on('reject', told).on('refuse', told)
+    for (const socket of sockets) {
+      await Promise.all(
+        ports.map(
+          (port) => new Promise((resolve) => socket.send('hello', Number(port), '127.0.0.1', resolve)),
+        ),
+      )
+    }
+    // All are in the server's sockets, which it reads before these turns are over.
+    for (let turn = 0; turn < 4; turn++) await new Promise((resolve) => setImmediate(resolve))
+
+    await using second = await RawPeer.connect(server)
+    await second.logIn(secret, resume)
+    second.send(
+      ...numbers.map((tunnel) => ({ type: 'forward', tunnel, protocol: 'udp', port: ports[tunnel - 1] })),
+    )
+    let exchanges = 0
+    while (exchanges < 8_000) {
+      const { type } = await second.receiveAny()
+      if (type === 'exchange') exchanges++
+    }
+    for (const socket of sockets) socket.close()
+    expect(told).not.toHaveBeenCalled()
+  })
 
   test('gives up what its client does not ask for before its first heartbeat', async () => {
     await using server = await createServer()

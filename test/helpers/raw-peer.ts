@@ -127,11 +127,16 @@ export class RawPeer implements AsyncDisposable {
   /** The next message, which has to be of this type. Heartbeats are passed over where none is due. */
   async receive(type: string): Promise<Wire> {
     for (;;) {
-      const size = (await this.read(4)).readUInt32BE()
-      const message: Wire = JSON.parse((await this.read(size)).toString())
+      const message = await this.receiveAny()
       if (message.type === type) return message
       if (message.type !== 'heartbeat') throw new Error(`got ${JSON.stringify(message)} instead of ${type}`)
     }
+  }
+
+  /** The next message, whatever it is. */
+  async receiveAny(): Promise<Wire> {
+    const size = (await this.read(4)).readUInt32BE()
+    return JSON.parse((await this.read(size)).toString())
   }
 
   /** Why the other side refuses this peer. It has to end the connection behind it. */
