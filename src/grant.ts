@@ -1,47 +1,47 @@
 import type { Duplex } from 'node:stream'
 import type { Connection, Rejection } from './connection.js'
-import type { Reserve } from './descriptors.js'
 import { type Drop, gatherDrops } from './drops.js'
 import { TunnelError } from './errors.js'
-import type { SocketAddress } from './listener.js'
 import { openPort, type PortRange } from './ports.js'
 import type { FromServer, fromClient, Message } from './protocol.js'
 import { listenAt, type PublicAddress } from './public-address.js'
 import type { Permit } from './secrets.js'
-import { type Exchanges, ServerTunnel, type TunnelInfo } from './server-tunnel.js'
+import { ServerTunnel, type ServerTunnelOptions, type TunnelInfo } from './server-tunnel.js'
 import { allowedPath } from './socket-folder.js'
-import { type VisitorLists, visitorFilter } from './visitor-filter.js'
+import { type MayVisit, visitorFilter } from './visitor-filter.js'
 
 type Forward = Message<typeof fromClient, 'forward'>
 
 /** What clients may have, and who is told of what comes to it. */
-export interface GrantOptions {
+export interface GrantOptions
+  extends Pick<
+    ServerTunnelOptions,
+    | 'client'
+    | 'exchanges'
+    | 'exchangeTimeout'
+    | 'isSilent'
+    | 'maxVisitors'
+    | 'maxWaiting'
+    | 'maxWaitingTotal'
+    | 'reserve'
+  > {
   hosts: readonly string[]
   /** The host that clients are told; null where they know it better. */
   publicHost: string | null
   ports: PortRange | undefined
   /** What the client's secret gives it. */
   permit: Permit
-  /** Lists of visitors' addresses, for all tunnels. */
-  visitors: VisitorLists
+  /** Who may visit any tunnel, by address. */
+  mayVisit: MayVisit
   /** The folder in which clients may listen on unix sockets. */
   sockets: string | undefined
   flowTimeout: number
   maxFlows: number
   unref: boolean
-  exchanges: Exchanges
-  reserve: Reserve
-  exchangeTimeout: number
-  maxWaiting: number
-  maxWaitingTotal: number
-  maxVisitors: number
   /** Where the server counts. */
   tally: { drops: number }
-  /** Where the client's control connection comes from, or came from last. */
-  client(): SocketAddress
   /** Gives up the address where it is kept for a client that is lost and was here too; tells whether it was. */
   makeRoom(address: PublicAddress): boolean
-  isSilent(): boolean
   /** Tells the client, unless it is lost. */
   send(message: FromServer): void
   onReject(rejection: Rejection, tunnel: TunnelInfo): void
@@ -57,7 +57,8 @@ export async function grant(message: Forward, options: GrantOptions): Promise<Se
   const { tunnel: number, protocol, port: asked, whileLost = 'wait' } = message
   const { permit, unref, hosts, sockets, send } = options
   const ports = permit.settings?.ports ?? options.ports
-  const mayVisit = visitorFilter(options.visitors, message)
+  const isWanted = visitorFilter(message)
+  const mayVisit = (address: string) => options.mayVisit(address) && isWanted(address)
   let tunnel: ServerTunnel | undefined
   const onDrop = gatherDrops(options.tally, (drop) => {
     send({ type: 'dropped', tunnel: number, ...drop })

@@ -6,7 +6,7 @@ import { parsePorts } from './ports.js'
 import { type NamedSecret, readSecrets } from './secrets.js'
 import { checkSocketFolder } from './socket-folder.js'
 import { checkServerTls, type ServerTls } from './tls-options.js'
-import { checkLists } from './visitor-filter.js'
+import { checkLists, visitorFilter } from './visitor-filter.js'
 
 /** Options of `createServer`. */
 export interface ServerOptions extends WaitOptions {
@@ -147,7 +147,7 @@ export function readServerOptions(options: ServerOptions) {
     sockets,
     secrets,
     tls,
-    visitors: { allow, deny },
+    mayVisit: visitorFilter({ allow, deny }),
     unref,
     handshakeTimeout,
     exchangeTimeout,

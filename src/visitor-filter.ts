@@ -42,20 +42,19 @@ export function isRange(entry: unknown): entry is string {
 }
 
 /**
- * Whether a visitor passes these lists, which were checked: it is on no `deny`, and on each `allow` that there is. One of
- * a unix socket has no address and passes.
+ * Whether a visitor passes these lists, which were checked: it is not on `deny`, and on `allow` if there is one. One of a unix
+ * socket has no address and passes.
  */
-export function visitorFilter(...lists: VisitorLists[]): MayVisit {
-  const allows = lists.flatMap(({ allow }) => (allow ? [setOf(allow)] : []))
-  const denies = lists.flatMap(({ deny }) => (deny ? [setOf(deny)] : []))
-  if (allows.length + denies.length === 0) return () => true
+export function visitorFilter({ allow, deny }: VisitorLists): MayVisit {
+  if (!allow && !deny) return () => true
+  const allowed = allow && setOf(allow)
+  const denied = setOf(deny ?? [])
   return (address) => {
     if (address === 'unix') return true
     // The zone names an interface of this machine. Who is gone already has no address, and need not come in.
     const { family, host } = normalize(address.replace(/%.*/, '')) ?? {}
-    if (!family || !host) return false
-    const isOn = (set: AddressSet) => set[family].check(host, family)
-    return !denies.some(isOn) && allows.every(isOn)
+    if (!family || !host || denied[family].check(host, family)) return false
+    return !allowed || allowed[family].check(host, family)
   }
 }
 
