@@ -1,6 +1,14 @@
 import { defineConfig, type Options } from 'tsup'
 
-const shared: Options = { target: 'node20', platform: 'node', treeshake: true, silent: true }
+const shared: Options = {
+  target: 'node20',
+  platform: 'node',
+  treeshake: true,
+  silent: true,
+  // Small, and needed by all: to find and read each takes as long as all of our own code. Most are ES modules, besides,
+  // which `require` can't load everywhere: jest's never can.
+  noExternal: ['p-event', 'p-timeout', 'p-retry', 'is-network-error', 'bytes'],
+}
 
 export default defineConfig([
   {
@@ -17,7 +25,5 @@ export default defineConfig([
     entry: { index: 'src/index.ts' },
     format: 'cjs',
     dts: true,
-    // These are ES modules, which `require` can't load everywhere: jest's never can.
-    noExternal: ['p-event', 'p-timeout', 'p-retry', 'is-network-error'],
   },
 ])
