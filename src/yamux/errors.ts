@@ -1,0 +1,22 @@
+/** What a stream or a session ended with, for programs. */
+export type YamuxErrorCode =
+  /** The peer reset the stream. The system's word for it, so that a stream breaks as a socket does. */
+  | 'ECONNRESET'
+  /** The peer broke the protocol, or says that we did. */
+  | 'protocol-violation'
+  /** The link broke, or ended where nobody had said that it would. */
+  | 'link-lost'
+  /** The session was closed or is being closed, by either side. */
+  | 'session-closed'
+  /** A ping was not answered in time. */
+  | 'timeout'
+
+export class YamuxError extends Error {
+  override readonly name = 'YamuxError'
+  readonly code: YamuxErrorCode
+
+  constructor(code: YamuxErrorCode, message: string, options?: ErrorOptions) {
+    super(message, options)
+    this.code = code
+  }
+}

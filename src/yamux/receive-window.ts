@@ -1,0 +1,93 @@
+import { INITIAL_WINDOW } from './frame.js'
+import type { Pings } from './pings.js'
+
+/** A window that is used up in fewer round trips than this holds its stream up. */
+const ROUND_TRIPS = 2
+
+/** What the windows of one session share. */
+export class Windows {
+  readonly maxWindow: number
+  readonly #pings: Pings
+  /** Bytes by which windows may still grow. */
+  #growth: number
+
+  constructor({ maxWindow, maxGrowth, pings }: { maxWindow: number; maxGrowth: number; pings: Pings }) {
+    this.maxWindow = Math.max(maxWindow, INITIAL_WINDOW)
+    this.#growth = maxGrowth
+    this.#pings = pings
+  }
+
+  /** A window of this size was used up within so many milliseconds: tells how much larger it should be. */
+  growthFor(size: number, elapsed: number): number {
+    this.#pings.measure()
+    const { roundTrip } = this.#pings
+    if (roundTrip === undefined || elapsed >= ROUND_TRIPS * roundTrip) return 0
+    const growth = Math.min(size, this.maxWindow - size, this.#growth)
+    this.#growth -= growth
+    return growth
+  }
+
+  /** A window is gone that had grown so far. */
+  giveBack(growth: number): void {
+    this.#growth += growth
+  }
+}
+
+/**
+ * How much the peer may send on one stream. It begins with what the protocol says, and doubles as long as it holds the stream
+ * up: as much must be under way as the link takes within a round trip.
+ */
+export class ReceiveWindow {
+  readonly #windows: Windows
+  #size = INITIAL_WINDOW
+  /** What the peer may send before it is granted more. */
+  #left = INITIAL_WINDOW
+  /** What was granted anew since the time at which the window was last looked at. */
+  #granted = 0
+  #since: number | undefined
+
+  constructor(windows: Windows) {
+    this.#windows = windows
+  }
+
+  allows(bytes: number): boolean {
+    return bytes <= this.#left
+  }
+
+  received(bytes: number): void {
+    this.#since ??= performance.now()
+    this.#left -= bytes
+  }
+
+  /** Whether at least half of the window is to be granted anew, where so many bytes were not read yet. Less is not worth a frame. */
+  isDue(unread: number): boolean {
+    return this.#used(unread) >= this.#size / 2
+  }
+
+  /** What to grant the peer now. */
+  grant(unread: number): number {
+    if (!this.isDue(unread)) return 0
+    this.#granted += this.#used(unread)
+    if (this.#granted >= this.#size) this.#look()
+    const bytes = this.#used(unread)
+    this.#left += bytes
+    return bytes
+  }
+
+  /** The stream is gone. */
+  release(): void {
+    this.#windows.giveBack(this.#size - INITIAL_WINDOW)
+    this.#size = INITIAL_WINDOW
+  }
+
+  #used(unread: number): number {
+    return this.#size - this.#left - unread
+  }
+
+  #look(): void {
+    const now = performance.now()
+    this.#size += this.#windows.growthFor(this.#size, now - (this.#since ?? now))
+    this.#since = now
+    this.#granted = 0
+  }
+}

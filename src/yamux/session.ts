@@ -1,0 +1,253 @@
+import type { Duplex } from 'node:stream'
+import { YamuxError } from './errors.js'
+import { Flag, FrameDecoder, type FrameHandler, GoAway, type Header, Type } from './frame.js'
+import { Pings } from './pings.js'
+import { Windows } from './receive-window.js'
+import { Sender } from './sender.js'
+import { type StreamContext, YamuxStream } from './stream.js'
+import { type Role, StreamTable } from './stream-table.js'
+
+/** How long the peer may take to read the last frames and to end the link, in milliseconds. */
+const LINGER = 1_000
+
+export interface YamuxOptions {
+  /** Which of both ends this is. */
+  role: Role
+  /** Takes a stream that the peer has opened. Default: they are all refused. */
+  onStream?(stream: YamuxStream): void
+  /** Streams that the peer may have open at a time; more are reset at once. Default 4,096. */
+  maxStreams?: number
+  /** Streams of ours that may wait to be accepted by the peer; more wait here. Default 256, as everywhere. */
+  acceptBacklog?: number
+  /** Bytes that one stream's window may grow to. Default 16 MiB. */
+  maxWindow?: number
+  /** Bytes by which all windows together may grow. Default 64 MiB. */
+  maxGrowth?: number
+}
+
+/** What is left of a session. */
+type State =
+  | { name: 'open' }
+  /** No new streams; those that are there may finish, until the timer says that it was long enough. */
+  | { name: 'closing'; timer: NodeJS.Timeout }
+  /** Its streams are gone, and the link is given until the timer to go as well. */
+  | { name: 'ended'; reason: Error | undefined; timer: NodeJS.Timeout }
+
+/** Many streams over one link, which the session owns: it ends with it. */
+export class YamuxSession {
+  /** Resolves when the link is closed: with the reason, where neither side has closed the session. */
+  readonly closed: Promise<Error | undefined>
+  readonly #link: Duplex
+  readonly #onStream: ((stream: YamuxStream) => void) | undefined
+  readonly #streams: StreamTable
+  readonly #sender: Sender
+  readonly #pings: Pings
+  readonly #context: StreamContext
+  readonly #decoder: FrameDecoder
+  readonly #maxWindow: number
+  #state: State = { name: 'open' }
+  /** Whether the peer wants no more streams. */
+  #isPeerClosing = false
+  /** Whose payload comes, where somebody wants it, and whether its direction ends behind it. */
+  #receiver: { stream: YamuxStream; ends: boolean } | undefined
+
+  constructor(link: Duplex, options: YamuxOptions) {
+    const { role, onStream, maxStreams = 4_096, acceptBacklog = 256 } = options
+    const { maxWindow = 16_777_216, maxGrowth = 67_108_864 } = options
+    this.#link = link
+    this.#onStream = onStream
+    this.#streams = new StreamTable(role, { maxStreams, acceptBacklog })
+    this.#sender = new Sender(link, () => this.#violation('the peer asks for answers and does not read them'))
+    this.#pings = new Pings((frame) => this.#sender.send(frame))
+    const windows = new Windows({ maxWindow, maxGrowth, pings: this.#pings })
+    this.#maxWindow = windows.maxWindow
+    this.#context = { sender: this.#sender, windows, onGone: (stream) => this.#streamOnGone(stream) }
+    this.#decoder = new FrameDecoder(this.#handler)
+    this.closed = new Promise((resolve) => {
+      link.on('data', (chunk: Buffer) => this.#decoder.decode(chunk))
+      link.on('end', () => this.#linkOnEnd())
+      link.on('error', () => {})
+      link.on('close', () => resolve(this.#linkOnClose()))
+    })
+  }
+
+  get streamCount(): number {
+    return this.#streams.size
+  }
+
+  /** The shortest round trip that was measured, in milliseconds. */
+  get roundTrip(): number | undefined {
+    return this.#pings.roundTrip
+  }
+
+  /** A new stream, which can be written to at once. Where none can be opened, it is destroyed with the reason. */
+  open(): YamuxStream {
+    const id = this.#streams.nextId()
+    const stream = new YamuxStream(id ?? 0, 'held', this.#context)
+    const refusal = this.#refusal(id)
+    if (refusal) {
+      stream.destroy(refusal)
+    } else {
+      this.#streams.open(stream)
+      this.#pings.measure()
+    }
+    return stream
+  }
+
+  /** Resolves with a round trip in milliseconds. Rejects where it takes longer than the timeout, or the session ends. */
+  ping(timeout: number): Promise<number> {
+    if (this.#state.name === 'ended') return Promise.reject(sessionClosed(this.#state.reason))
+    return this.#pings.ping(timeout)
+  }
+
+  /**
+   * Opens and accepts no more streams, and lets those that are there finish, for so many milliseconds at the most. Resolves
+   * when the link is closed.
+   */
+  async close(timeout: number): Promise<void> {
+    if (this.#state.name === 'open') {
+      this.#sender.send(goAway(GoAway.normal))
+      const timer = setTimeout(() => this.#end(undefined), timeout).unref()
+      this.#state = { name: 'closing', timer }
+      if (this.#streams.size === 0) this.#end(undefined)
+    }
+    await this.closed
+  }
+
+  /** Ends session and link at once. The streams are destroyed with the reason. */
+  destroy(reason?: Error): void {
+    this.#end(reason)
+    this.#link.destroy()
+  }
+
+  #refusal(id: number | undefined): Error | undefined {
+    if (this.#state.name === 'ended') return sessionClosed(this.#state.reason)
+    if (this.#state.name === 'closing') return sessionClosed()
+    if (this.#isPeerClosing) return new YamuxError('session-closed', 'the peer takes no more streams')
+    if (id === undefined) return new YamuxError('session-closed', 'all numbers for streams were used')
+    return undefined
+  }
+
+  readonly #handler: FrameHandler = {
+    onFrame: (frame) => {
+      this.#receiver = undefined
+      if (frame.type === Type.ping) this.#pingOnReceived(frame)
+      else if (frame.type === Type.goAway) this.#goAwayOnReceived(frame)
+      else this.#streamFrameOnReceived(frame)
+    },
+    onPayload: (bytes, isLast) => {
+      this.#receiver?.stream.receive(bytes)
+      if (isLast && this.#receiver?.ends) this.#receiver.stream.receiveEnd()
+    },
+    onViolation: (reason) => this.#violation(reason),
+  }
+
+  #streamFrameOnReceived({ type, flags, id, length }: Header): void {
+    const isData = type === Type.data
+    if (flags & Flag.syn) this.#accept(id)
+    const stream = this.#streams.get(id)
+    if (!stream) {
+      // It is gone, and the peer did not know that when it sent this.
+      if (isData && length > this.#maxWindow) this.#violation(`a frame of ${length} bytes for no stream`)
+    } else if (flags & Flag.rst) {
+      stream.receiveReset()
+    } else if (isData && !stream.allows(length)) {
+      this.#violation(`stream ${id}: ${length} bytes are more than its window allows`)
+    } else if (!isData && !stream.receiveCredit(length)) {
+      this.#violation(`stream ${id}: its window is larger than can be`)
+    } else {
+      if (flags & Flag.ack) this.#streams.answered(stream)
+      const ends = (flags & Flag.fin) > 0
+      if (isData && length > 0) this.#receiver = { stream, ends }
+      else if (ends) stream.receiveEnd()
+    }
+  }
+
+  /** The peer opens a stream. */
+  #accept(id: number): void {
+    if (!this.#streams.isPeers(id)) {
+      this.#violation(`the peer opens a stream of the number ${id}`)
+    } else if (this.#streams.get(id)) {
+      this.#violation(`the peer opens stream ${id} once more`)
+    } else if (!this.#onStream || this.#state.name !== 'open' || !this.#streams.hasRoom) {
+      this.#sender.send({ type: Type.windowUpdate, flags: Flag.rst, id, length: 0 })
+    } else {
+      this.#start(id, this.#onStream)
+    }
+  }
+
+  #start(id: number, onStream: (stream: YamuxStream) => void): void {
+    const stream = new YamuxStream(id, 'ack', this.#context)
+    this.#streams.accept(stream)
+    this.#pings.measure()
+    try {
+      onStream(stream)
+    } catch (error) {
+      // It has a bug, which surfaces behind our own work.
+      process.nextTick(() => {
+        throw error
+      })
+    }
+  }
+
+  #pingOnReceived({ flags, length }: Header): void {
+    if (flags & Flag.syn) this.#sender.send({ type: Type.ping, flags: Flag.ack, id: 0, length })
+    else if (flags & Flag.ack) this.#pings.answered(length)
+  }
+
+  #goAwayOnReceived({ length }: Header): void {
+    if (length === GoAway.normal) {
+      this.#isPeerClosing = true
+    } else if (length === GoAway.protocolError) {
+      this.#end(new YamuxError('protocol-violation', 'the peer says that we broke the protocol'))
+    } else {
+      this.#end(new YamuxError('link-lost', `the peer gave up for an error of its own (${length})`))
+    }
+  }
+
+  #streamOnGone(stream: YamuxStream): void {
+    this.#streams.delete(stream)
+    if (this.#state.name === 'closing' && this.#streams.size === 0) this.#end(undefined)
+  }
+
+  #violation(reason: string): void {
+    this.#end(new YamuxError('protocol-violation', reason), goAway(GoAway.protocolError))
+  }
+
+  #linkOnEnd(): void {
+    const isExpected = this.#decoder.isBetween && (this.#isPeerClosing || this.#state.name === 'closing')
+    const where = this.#decoder.isBetween ? '' : ' in the middle of a frame'
+    this.#end(isExpected ? undefined : new YamuxError('link-lost', `the peer ended the link${where}`))
+  }
+
+  #linkOnClose(): Error | undefined {
+    const { errored } = this.#link
+    const cause = errored ? { cause: errored } : {}
+    const words = errored ? `the link broke (${errored.message})` : 'the link was cut'
+    this.#end(new YamuxError('link-lost', words, cause))
+    if (this.#state.name !== 'ended') return undefined
+    clearTimeout(this.#state.timer)
+    return this.#state.reason
+  }
+
+  /** Nothing comes in any more, and these frames are the last to go out, behind those of the session that wait. */
+  #end(reason: Error | undefined, ...last: Header[]): void {
+    if (this.#state.name === 'ended') return
+    if (this.#state.name === 'closing') clearTimeout(this.#state.timer)
+    const timer = setTimeout(() => this.#link.destroy(), LINGER).unref()
+    this.#state = { name: 'ended', reason, timer }
+    this.#decoder.stop()
+    this.#pings.end(sessionClosed(reason))
+    this.#streams.destroyAll(sessionClosed(reason))
+    this.#sender.finish(last)
+    this.#link.end()
+  }
+}
+
+function sessionClosed(reason?: Error): Error {
+  return reason ?? new YamuxError('session-closed', 'the session was closed')
+}
+
+function goAway(code: number): Header {
+  return { type: Type.goAway, flags: 0, id: 0, length: code }
+}

@@ -1,0 +1,218 @@
+import { Duplex } from 'node:stream'
+import type { Batch } from './batch.js'
+import { YamuxError } from './errors.js'
+import { Flag, INITIAL_WINDOW, MAX_UINT32, Type } from './frame.js'
+import { ReceiveWindow, type Windows } from './receive-window.js'
+import { type Done, SendQueue } from './send-queue.js'
+import type { Sendable, Sender } from './sender.js'
+
+/** The longest frame, which is also a stream's turn. Longer ones would hold up the other streams, shorter ones cost more. */
+const TURN = 65_536
+
+/** A chunk that is smaller than this part of the memory it lies in is copied: whoever keeps it would keep all of that. */
+const MIN_SHARE = 1 / 8
+
+const options = { readableHighWaterMark: 65_536, writableHighWaterMark: 65_536 }
+
+/** What a stream has from its session. */
+export interface StreamContext {
+  readonly sender: Sender
+  readonly windows: Windows
+  /** The stream is gone. */
+  onGone(stream: YamuxStream): void
+}
+
+/** Where this end of a stream is in opening it. */
+type Opening =
+  /** The peer has not been told of it, and must not be yet. */
+  | 'held'
+  /** The next frame tells the peer of it. */
+  | 'syn'
+  /** The next frame tells the peer that it is accepted. */
+  | 'ack'
+  | 'done'
+
+/**
+ * A stream of a session. It has the manners of a socket with `allowHalfOpen`: each direction ends by itself; one that is destroyed
+ * before both have ended is reset, and its peer is destroyed with the error `ECONNRESET`.
+ */
+export class YamuxStream extends Duplex implements Sendable {
+  readonly id: number
+  readonly #context: StreamContext
+  readonly #window: ReceiveWindow
+  readonly #queue = new SendQueue()
+  #opening: Opening
+  /** Bytes that the peer lets us send. */
+  #credit = INITIAL_WINDOW
+  /** Our own end: whether it was asked for, and sent. */
+  #end: 'open' | 'due' | 'sent' = 'open'
+  #onEndSent: Done | undefined
+  #peerHas: 'open' | 'ended' | 'reset' = 'open'
+
+  /** @internal Streams come from a session. */
+  constructor(id: number, opening: Opening, context: StreamContext) {
+    super(options)
+    this.id = id
+    this.#opening = opening
+    this.#context = context
+    this.#window = new ReceiveWindow(context.windows)
+    // The owner learns of it by `close`, which always follows, and finds it in `errored`.
+    this.on('error', streamOnError)
+    this.#wake()
+  }
+
+  /** Cuts the stream, so that the peer can't take it for finished. */
+  reset(): void {
+    this.destroy()
+  }
+
+  /** @internal The peer may be told of it. */
+  admit(): void {
+    this.#opening = 'syn'
+    this.#wake()
+  }
+
+  /** @internal Whether the peer may send so many bytes now. */
+  allows(bytes: number): boolean {
+    return this.#window.allows(bytes)
+  }
+
+  /** @internal Bytes have come. */
+  receive(bytes: Buffer): void {
+    if (this.destroyed) return
+    if (this.#peerHas === 'ended') {
+      this.destroy(new YamuxError('protocol-violation', 'the peer sent data behind the end of the stream'))
+      return
+    }
+    this.#window.received(bytes.length)
+    const isSmall = bytes.length < bytes.buffer.byteLength * MIN_SHARE
+    this.#push(isSmall ? Buffer.from(bytes) : bytes)
+    this.#grant()
+  }
+
+  /** @internal The peer has ended its direction. */
+  receiveEnd(): void {
+    if (this.#peerHas !== 'open' || this.destroyed) return
+    this.#peerHas = 'ended'
+    this.#push(null)
+    // Its end is seen also by who reads nothing, where there is nothing to read.
+    this.read(0)
+  }
+
+  /** @internal The peer has reset the stream. */
+  receiveReset(): void {
+    this.#peerHas = 'reset'
+    this.destroy(new YamuxError('ECONNRESET', 'the peer reset the stream'))
+  }
+
+  /** @internal The peer lets us send more; false where that is more than a window can be. */
+  receiveCredit(bytes: number): boolean {
+    this.#credit += bytes
+    if (this.#queue.left > 0) this.#wake()
+    return this.#credit <= MAX_UINT32
+  }
+
+  /** @internal Its turn to send has come. */
+  send(batch: Batch): boolean {
+    const { id } = this
+    const grant = this.#peerHas === 'open' ? this.#window.grant(this.readableLength) : 0
+    const length = Math.min(this.#queue.left, this.#credit, TURN)
+    const ends = this.#isLast(length)
+    let flags = this.#greeting()
+    if (grant > 0 || (length === 0 && (flags > 0 || ends))) {
+      const end = ends && length === 0 ? Flag.fin : 0
+      batch.addHeader({ type: Type.windowUpdate, flags: flags | end, id, length: grant })
+      flags = 0
+    }
+    if (length > 0) {
+      batch.addHeader({ type: Type.data, flags: flags | (ends ? Flag.fin : 0), id, length })
+      this.#queue.moveTo(batch, length)
+      this.#credit -= length
+    }
+    if (ends) this.#endOnSent()
+    return this.#queue.left > 0 && this.#credit > 0
+  }
+
+  override _read(): void {
+    this.#grant()
+  }
+
+  override _write(chunk: Buffer, _encoding: BufferEncoding, done: Done): void {
+    this.#write([chunk], chunk.length, done)
+  }
+
+  override _writev(chunks: { chunk: Buffer }[], done: Done): void {
+    let size = 0
+    const buffers = chunks.map(({ chunk }) => {
+      size += chunk.length
+      return chunk
+    })
+    this.#write(buffers, size, done)
+  }
+
+  override _final(done: Done): void {
+    if (this.#end === 'sent') {
+      done()
+    } else {
+      this.#end = 'due'
+      this.#onEndSent = done
+      this.#wake()
+    }
+  }
+
+  override _destroy(error: Error | null, done: (error: Error | null) => void): void {
+    const { sender } = this.#context
+    sender.forget(this)
+    const isKnown = this.#opening === 'ack' || this.#opening === 'done'
+    const isOver = this.#peerHas === 'reset' || (this.#peerHas === 'ended' && this.#end === 'sent')
+    if (isKnown && !isOver) sender.send({ type: Type.windowUpdate, flags: Flag.rst, id: this.id, length: 0 })
+    this.#window.release()
+    this.#queue.fail(error ?? new YamuxError('ECONNRESET', 'the stream was reset'))
+    this.#context.onGone(this)
+    done(error)
+  }
+
+  #write(chunks: Buffer[], size: number, done: Done): void {
+    this.#queue.fill(chunks, size, done)
+    if (size === 0) this.#queue.finish()
+    else if (this.#credit > 0) this.#wake()
+  }
+
+  /** Whether nothing follows behind so many bytes of the queue: the end goes with them, also where Node has not asked for it yet. */
+  #isLast(length: number): boolean {
+    if (this.#end === 'sent' || length < this.#queue.left) return false
+    return this.#end === 'due' || (this.writableEnded && this.writableLength === this.#queue.size)
+  }
+
+  #greeting(): number {
+    const flags = this.#opening === 'syn' ? Flag.syn : this.#opening === 'ack' ? Flag.ack : 0
+    this.#opening = 'done'
+    return flags
+  }
+
+  #endOnSent(): void {
+    this.#end = 'sent'
+    if (this.#onEndSent) process.nextTick(this.#onEndSent)
+  }
+
+  #grant(): void {
+    if (this.#peerHas === 'open' && this.#window.isDue(this.readableLength)) this.#wake()
+  }
+
+  #wake(): void {
+    if (this.#opening !== 'held' && !this.destroyed) this.#context.sender.schedule(this)
+  }
+
+  /** A listener that throws has a bug, which surfaces behind our own work: there may be frames of other streams in the same chunk. */
+  #push(bytes: Buffer | null): void {
+    try {
+      this.push(bytes)
+    } catch (error) {
+      process.nextTick(() => {
+        throw error
+      })
+    }
+  }
+}
+
+function streamOnError() {}
