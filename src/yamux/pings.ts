@@ -1,9 +1,6 @@
 import { YamuxError } from './errors.js'
 import { Flag, type Header, MAX_UINT32, Type } from './frame.js'
 
-/** How old the last measurement is when it is worth another ping, in milliseconds. */
-const MEASURE_INTERVAL = 1_000
-
 interface Waiting {
   sentAt: number
   onAnswer?(roundTrip: number): void
@@ -15,8 +12,9 @@ export class Pings {
   readonly #send: (frame: Header) => void
   readonly #waiting = new Map<number, Waiting>()
   #next = 0
-  #measuredAt = Number.NEGATIVE_INFINITY
+  #isMeasuring = false
   #roundTrip: number | undefined
+  #answeredAt = Number.NEGATIVE_INFINITY
 
   constructor(send: (frame: Header) => void) {
     this.#send = send
@@ -28,6 +26,11 @@ export class Pings {
    */
   get roundTrip(): number | undefined {
     return this.#roundTrip
+  }
+
+  /** When the last answer came. */
+  get answeredAt(): number {
+    return this.#answeredAt
   }
 
   /** Resolves with the round trip. Rejects when the time is up, or the session ends. */
@@ -50,12 +53,15 @@ export class Pings {
     })
   }
 
-  /** Asks for another measurement where the last one is not fresh. */
+  /** Sends a ping that nobody waits for, unless one is under way. */
   measure(): void {
-    const now = performance.now()
-    if (now - this.#measuredAt < MEASURE_INTERVAL) return
-    this.#measuredAt = now
-    this.#ask({})
+    if (this.#isMeasuring) return
+    this.#isMeasuring = true
+    this.#ask({
+      onAnswer: () => {
+        this.#isMeasuring = false
+      },
+    })
   }
 
   /** An answer has come. One that nobody waits for came too late. */
@@ -63,7 +69,8 @@ export class Pings {
     const waiting = this.#waiting.get(id)
     if (!waiting) return
     this.#waiting.delete(id)
-    const roundTrip = performance.now() - waiting.sentAt
+    this.#answeredAt = performance.now()
+    const roundTrip = this.#answeredAt - waiting.sentAt
     this.#roundTrip = Math.min(this.#roundTrip ?? roundTrip, roundTrip)
     waiting.onAnswer?.(roundTrip)
   }

@@ -17,12 +17,15 @@ export class Windows {
     this.#pings = pings
   }
 
-  /** A window of this size was used up within so many milliseconds: tells how much larger it should be. */
-  growthFor(size: number, elapsed: number): number {
-    this.#pings.measure()
-    const { roundTrip } = this.#pings
-    if (roundTrip === undefined || elapsed >= ROUND_TRIPS * roundTrip) return 0
+  /** A window of this size was used up since then: tells how much larger it should be. */
+  growthFor(size: number, since: number): number {
+    const { roundTrip, answeredAt } = this.#pings
     const growth = Math.min(size, this.maxWindow - size, this.#growth)
+    const isEnough = roundTrip !== undefined && performance.now() - since >= ROUND_TRIPS * roundTrip
+    if (growth === 0 || isEnough) return 0
+    this.#pings.measure()
+    // What was measured earlier may be of a peer that was busy to start, and windows never shrink.
+    if (answeredAt < since) return 0
     this.#growth -= growth
     return growth
   }
@@ -42,9 +45,9 @@ export class ReceiveWindow {
   #size = INITIAL_WINDOW
   /** What the peer may send before it is granted more. */
   #left = INITIAL_WINDOW
-  /** What was granted anew since the time at which the window was last looked at. */
+  /** When the window was last looked at, at first when data first came, and what was granted anew since then. */
+  #since = 0
   #granted = 0
-  #since: number | undefined
 
   constructor(windows: Windows) {
     this.#windows = windows
@@ -55,7 +58,7 @@ export class ReceiveWindow {
   }
 
   received(bytes: number): void {
-    this.#since ??= performance.now()
+    if (this.#since === 0) this.#since = performance.now()
     this.#left -= bytes
   }
 
@@ -85,9 +88,8 @@ export class ReceiveWindow {
   }
 
   #look(): void {
-    const now = performance.now()
-    this.#size += this.#windows.growthFor(this.#size, now - (this.#since ?? now))
-    this.#since = now
+    this.#size += this.#windows.growthFor(this.#size, this.#since)
+    this.#since = performance.now()
     this.#granted = 0
   }
 }

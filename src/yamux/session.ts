@@ -69,6 +69,7 @@ export class YamuxSession {
       link.on('error', () => {})
       link.on('close', () => resolve(this.#linkOnClose()))
     })
+    this.#pings.measure()
   }
 
   get streamCount(): number {
@@ -89,7 +90,6 @@ export class YamuxSession {
       stream.destroy(refusal)
     } else {
       this.#streams.open(stream)
-      this.#pings.measure()
     }
     return stream
   }
@@ -179,7 +179,6 @@ export class YamuxSession {
   #start(id: number, onStream: (stream: YamuxStream) => void): void {
     const stream = new YamuxStream(id, 'ack', this.#context)
     this.#streams.accept(stream)
-    this.#pings.measure()
     try {
       onStream(stream)
     } catch (error) {
