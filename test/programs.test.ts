@@ -9,6 +9,7 @@ import { createServer, openTunnel } from 'pipe-tunnel'
 import { expect, test, vi } from 'vitest'
 import { WebSocket, WebSocketServer } from 'ws'
 import {
+  goPackages,
   needs,
   packages,
   pseudorandomFile,
@@ -403,7 +404,8 @@ test('psql cancels a query, which it does by a connection of its own', async (co
 test('the packages of these programs are listed for apt', async () => {
   const list = await readFile(new URL('apt-packages.txt', import.meta.url), 'utf8')
 
-  expect(list.trim().split('\n')).toEqual([...new Set(Object.values(packages))].sort())
+  const all = [...Object.values(packages), ...Object.values(goPackages)]
+  expect(list.trim().split('\n')).toEqual([...new Set(all)].sort())
 })
 
 /** No progress bar; fails where the server answers with an error. */

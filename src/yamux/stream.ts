@@ -115,20 +115,17 @@ export class YamuxStream extends Duplex implements Sendable {
   /** @internal Its turn to send has come. */
   send(batch: Batch): boolean {
     const { id } = this
-    const grant = this.#peerHas === 'open' ? this.#window.grant(this.readableLength) : 0
     const length = Math.min(this.#queue.left, this.#credit, TURN)
     const ends = this.#isLast(length)
-    let flags = this.#greeting()
-    if (grant > 0 || (length === 0 && (flags > 0 || ends))) {
-      const end = ends && length === 0 ? Flag.fin : 0
-      batch.addHeader({ type: Type.windowUpdate, flags: flags | end, id, length: grant })
-      flags = 0
-    }
     if (length > 0) {
-      batch.addHeader({ type: Type.data, flags: flags | (ends ? Flag.fin : 0), id, length })
+      batch.addHeader({ type: Type.data, flags: this.#greeting(), id, length })
       this.#queue.moveTo(batch, length)
       this.#credit -= length
     }
+    const grant = this.#peerHas === 'open' ? this.#window.grant(this.readableLength) : 0
+    // The end has a frame of its own: with data in the same one, hashicorp's reader may see the end first, and stop there.
+    const flags = this.#greeting() | (ends ? Flag.fin : 0)
+    if (grant > 0 || flags > 0) batch.addHeader({ type: Type.windowUpdate, flags, id, length: grant })
     if (ends) this.#endOnSent()
     return this.#queue.left > 0 && this.#credit > 0
   }

@@ -19,6 +19,7 @@ export const packages = {
   dig: 'bind9-dnsutils',
   dnsmasq: 'dnsmasq-base',
   git: 'git',
+  go: 'golang-go',
   gtlsclient: 'ngtcp2-client',
   gtlsserver: 'ngtcp2-server',
   initdb: 'postgresql',
@@ -39,6 +40,10 @@ export const packages = {
 }
 
 export type Program = keyof typeof packages
+
+/** Sources for Go: where Debian puts them, and the package that has each. */
+export const goPath = '/usr/share/gocode'
+export const goPackages = { 'github.com/hashicorp/yamux': 'golang-github-hashicorp-yamux-dev' }
 
 /** How long a program may run, in milliseconds, where its caller says nothing else. */
 const RUN_TIMEOUT = 50_000
@@ -65,6 +70,12 @@ export function needs(context: TestContext, ...programs: Program[]): void {
     context.skip(`missing: ${names.join(', ')}`)
   }
   context.onTestFinished(cleanUp)
+}
+
+/** Next in a test that builds a program which imports one of these. */
+export function needsSource(context: TestContext, source: keyof typeof goPackages): void {
+  if (existsSync(`${goPath}/src/${source}`)) return
+  context.skip(`missing: the sources of ${source} (Debian package ${goPackages[source]})`)
 }
 
 /** A test that runs into its timeout never leaves its scope: what it opened is here. */
