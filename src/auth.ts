@@ -5,7 +5,6 @@
  */
 import { createHmac, randomBytes, timingSafeEqual } from 'node:crypto'
 import type { ClientChannel, ServerChannel } from './channel.js'
-import { bindingOf } from './encryption.js'
 import { errorFromPeer, TunnelError } from './errors.js'
 import {
   type FromServer,
@@ -30,8 +29,24 @@ export interface Admission {
   resume: string | undefined
 }
 
-/** The server's half, but for its last word: rejects a client of another version or without the secret. */
-export async function admit(channel: ServerChannel, hello: Hello, secrets: Secrets): Promise<Admission> {
+/** What a client logs in with. */
+interface Credentials {
+  secret: string | undefined
+  /** The key of the session to take over, where there was one. */
+  resume: string | undefined
+  /** What ties the proofs to the connection that carries the channel, where it is encrypted. */
+  binding: string | undefined
+}
+
+/**
+ * The server's half, but for its last word: rejects a client of another version or without the secret. `binding` ties the proofs to
+ * the connection that carries the channel, where it is encrypted.
+ */
+export async function admit(
+  channel: ServerChannel,
+  hello: Hello,
+  { secrets, binding }: { secrets: Secrets; binding: string | undefined },
+): Promise<Admission> {
   if (hello.version !== PROTOCOL_VERSION) {
     throw new TunnelError(
       'version-mismatch',
@@ -51,7 +66,6 @@ export async function admit(channel: ServerChannel, hello: Hello, secrets: Secre
       'the server asks for a secret: give it as the option secret, as PIPE_SECRET, or with --secret-file',
     )
   }
-  const binding = bindingOf(channel.stream)
   const permit = secrets.permitFor(
     (secret) => theirs !== null && equal(theirs, proof('client', secret, hello.nonce, nonce, binding)),
   )
@@ -68,8 +82,7 @@ export async function admit(channel: ServerChannel, hello: Hello, secrets: Secre
  */
 export async function logIn(
   channel: ClientChannel,
-  secret: string | undefined,
-  resume: string | undefined,
+  { secret, resume, binding }: Credentials,
 ): Promise<Welcome> {
   const nonce = newNonce()
   channel.send({ type: 'hello', version: PROTOCOL_VERSION, nonce })
@@ -81,7 +94,6 @@ export async function logIn(
       'the server asks for no secret, so nothing shows that it is yours: start it with the secret, or connect without one',
     )
   }
-  const binding = bindingOf(channel.stream)
   const mine = secret !== undefined ? proof('client', secret, nonce, challenge.nonce, binding) : null
   channel.send({ type: 'login', proof: mine, resume })
 

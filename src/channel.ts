@@ -40,7 +40,10 @@ export const clientChannel = (stream: Duplex): ClientChannel =>
 class Channel<In, Out extends FromClient | FromServer> {
   readonly stream: Duplex
   readonly #decode: (json: Buffer) => In
+  /** The beginning of the next message, where somebody looked at it. */
+  #header: Buffer | undefined
   #interruption: Error | undefined
+  #hasLeft = false
   #wake = () => {}
   #drained: Promise<unknown> | undefined
 
@@ -77,11 +80,18 @@ class Channel<In, Out extends FromClient | FromServer> {
    * `protocol-violation`, with `connection-lost`, or with the error of an interruption or of the stream.
    */
   async receive(): Promise<In | undefined> {
-    const header = await this.#take(HEADER)
+    const header = await this.peek()
+    this.#header = undefined
     if (!header) return undefined
     const json = await this.#take(decodeLength(header))
     if (!json) throw cutOff()
     return this.#decode(json)
+  }
+
+  /** The four bytes with which the next message begins, and which stay where they are; undefined at the end of the stream. */
+  async peek(): Promise<Buffer | undefined> {
+    this.#header ??= await this.#take(HEADER)
+    return this.#header
   }
 
   /**
@@ -110,6 +120,12 @@ class Channel<In, Out extends FromClient | FromServer> {
     this.#wake()
   }
 
+  /** What carries the stream was ended by the peer: for who receives, the stream has ended too. */
+  leave(): void {
+    this.#hasLeft = true
+    this.#wake()
+  }
+
   /**
    * Ends the stream behind what was sent. The peer gets a moment to read it and to end too: a stream closed at
    * once would be reset if bytes of the peer are still unread, and a reset can overtake the last message.
@@ -128,6 +144,8 @@ class Channel<In, Out extends FromClient | FromServer> {
   /** The stream, with every byte that no message has used. */
   release(): Duplex {
     for (const event of ['readable', 'end', 'close']) this.stream.off(event, this.#streamOnChange)
+    if (this.#header && !this.stream.readableEnded) this.stream.unshift(this.#header)
+    this.#header = undefined
     return this.stream
   }
 
@@ -141,7 +159,7 @@ class Channel<In, Out extends FromClient | FromServer> {
         if (bytes.length < size) throw cutOff()
         return bytes
       }
-      if (this.stream.readableEnded) return undefined
+      if (this.stream.readableEnded || this.#hasLeft) return undefined
       if (this.stream.destroyed) throw this.stream.errored ?? cutOff()
       await new Promise<void>((resolve) => {
         this.#wake = resolve

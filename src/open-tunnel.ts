@@ -34,6 +34,11 @@ export interface TunnelOptions extends LocalOptions {
   port?: number
   /** Unix socket on the server's machine that visitors use instead of a port: `'unix:/tmp/x.sock'`. Default: none. */
   listen?: string
+  /**
+   * One connection to the server carries all: the control connection and every visitor, as streams of yamux. Default false: a
+   * connection for each visitor.
+   */
+  mux?: boolean
   /** Tries again while the server can't be reached, until `timeout`. Default false: the first failure is told. */
   retry?: boolean
   /** Connects again, and takes the public address back, when the control connection was lost. Default true. */
@@ -72,7 +77,7 @@ export async function openTunnels(
   wanted: WantedTunnel[],
   options: Omit<TunnelOptions, 'port'>,
 ): Promise<Tunnel[]> {
-  const { unref = false, timeout = 10_000, signal, retry = false } = options
+  const { unref = false, timeout = 10_000, signal, retry = false, mux = false } = options
   const maxReconnects = readMaxReconnects(options)
   const endpoint = findEndpoint(options.server, options.secret, options.tls)
   const locals = wanted.map((one) => readWanted(one, options, endpoint === undefined))
@@ -82,7 +87,10 @@ export async function openTunnels(
   const doing = `opening a tunnel to ${locals.map(({ target }) => target.name).join(', ')}${where}`
   return withDeadline(doing, { timeout, signal }, async (aborted) => {
     const embedded = endpoint ? undefined : await embedServer(options)
-    const link = new ServerLink((endpoint ?? findEndpoint(embedded, undefined)) as KnownEndpoint, unref)
+    const link = new ServerLink((endpoint ?? findEndpoint(embedded, undefined)) as KnownEndpoint, {
+      mux,
+      unref,
+    })
     let last: unknown
     const attempt = () =>
       openThrough(
@@ -143,8 +151,8 @@ async function openThrough(
 
 /** How often a lost control connection is to be made anew. */
 function readMaxReconnects(options: Omit<TunnelOptions, 'port'>): number {
-  const { retry = false, reconnect = true, maxReconnects, whileLost } = options
-  for (const [name, value] of Object.entries({ retry, reconnect })) {
+  const { mux = false, retry = false, reconnect = true, maxReconnects, whileLost } = options
+  for (const [name, value] of Object.entries({ mux, retry, reconnect })) {
     if (typeof value !== 'boolean') throw invalidOption(name, 'true or false', value)
   }
   if (whileLost !== undefined && whileLost !== 'wait' && whileLost !== 'refuse')

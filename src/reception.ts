@@ -1,11 +1,15 @@
 import type { Socket } from 'node:net'
+import type { Duplex } from 'node:stream'
 import { type Admission, admit } from './auth.js'
 import { LINGER, type ServerChannel, serverChannel } from './channel.js'
 import { whenAborted } from './deadline.js'
 import type { Reserve } from './descriptors.js'
 import { Door, type DoorLimits, type Newcomer } from './door.js'
+import { bindingOf } from './encryption.js'
 import { TunnelError, toTunnelError } from './errors.js'
 import type { SocketAddress } from './listener.js'
+import { beginsSession } from './multiplex.js'
+import { type AcceptedMux, acceptMux } from './mux-accept.js'
 import { errorFields, violation } from './protocol.js'
 import type { Secrets } from './secrets.js'
 import { reset } from './stream.js'
@@ -49,17 +53,27 @@ export class Reception {
     const { security, reserve, onClient, onDataStream, onRefuse } = this.#options
     reserve.spend()
     let channel: ServerChannel | undefined
+    let mux: AcceptedMux | undefined
     try {
       const first = await this.#asNewcomer(client, async (newcomer, aborted) => {
         const byte = security && (await firstByte(socket, aborted))
         const isTls = security && byte === HANDSHAKE
-        channel = serverChannel(isTls ? await acceptTls(socket, security, aborted) : socket)
+        const link = isTls ? await acceptTls(socket, security, aborted) : socket
+        const own = serverChannel(link)
+        channel = own
         if (security && !isTls && byte !== undefined) throw withoutTls(byte, security)
-        return this.#greet(channel, newcomer, aborted)
+        const head = await unlessAborted(own, aborted, () => own.peek())
+        if (head && beginsSession(head)) {
+          mux = await acceptMux(own.release(), aborted)
+          channel = mux.channel
+        }
+        return this.#greet(channel, bindingOf(link), newcomer, aborted)
       })
       if (!channel) return
-      if (first?.type === 'hello') await onClient(channel, client, first.admission)
-      else if (first?.type === 'exchange') onDataStream(channel, first.id)
+      if (first?.type === 'hello') {
+        mux?.takeStreams((stream) => this.#acceptStream(stream, client))
+        await onClient(channel, client, first.admission)
+      } else if (first?.type === 'exchange' && !mux) onDataStream(channel, first.id)
       // Somebody looked whether the port is open.
       else if (!first) await this.dismiss(channel)
       else throw violation(`began with ${first.type}`)
@@ -69,6 +83,23 @@ export class Reception {
       if (channel || !security) this.dismiss(channel ?? serverChannel(socket), error)
       else reset(socket)
       if (error.code === 'secret-wrong') this.door.fail(client.address)
+      onRefuse(client, error)
+    }
+  }
+
+  /** Takes a stream that a client has opened since its login, on the connection that carries all of them. */
+  async #acceptStream(stream: Duplex, client: SocketAddress): Promise<void> {
+    const { onDataStream, onRefuse } = this.#options
+    const channel = serverChannel(stream)
+    try {
+      const first = await this.#asNewcomer(client, (_newcomer, aborted) =>
+        unlessAborted(channel, aborted, () => channel.receive()),
+      )
+      if (first?.type !== 'exchange') throw violation(`began a data stream with ${first?.type ?? 'nothing'}`)
+      onDataStream(channel, first.id)
+    } catch (caught) {
+      const error = toTunnelError(caught, 'connection-lost', 'the data stream broke')
+      this.dismiss(channel, error)
       onRefuse(client, error)
     }
   }
@@ -112,15 +143,27 @@ export class Reception {
   }
 
   /** The first message of a connection, after the login where it is `hello`. */
-  async #greet(channel: ServerChannel, newcomer: Newcomer, aborted: AbortSignal) {
-    const forget = whenAborted(aborted, (reason) => channel.interrupt(reason))
-    try {
+  #greet(channel: ServerChannel, binding: string | undefined, newcomer: Newcomer, aborted: AbortSignal) {
+    return unlessAborted(channel, aborted, async () => {
       const first = await channel.receive()
       if (first?.type !== 'hello') return first
       if (newcomer.isKnown) await newcomer.wait()
-      return { ...first, admission: await admit(channel, first, this.#options.secrets) }
-    } finally {
-      forget()
-    }
+      const { secrets } = this.#options
+      return { ...first, admission: await admit(channel, first, { secrets, binding }) }
+    })
+  }
+}
+
+/** Does what receives of a channel, until it is to be told why it may not any more. */
+async function unlessAborted<T>(
+  channel: ServerChannel,
+  aborted: AbortSignal,
+  work: () => Promise<T>,
+): Promise<T> {
+  const forget = whenAborted(aborted, (reason) => channel.interrupt(reason))
+  try {
+    return await work()
+  } finally {
+    forget()
   }
 }

@@ -6,8 +6,10 @@ import { logIn, type Welcome } from './auth.js'
 import { type ClientChannel, clientChannel } from './channel.js'
 import { whenAborted, withDeadline } from './deadline.js'
 import { Dialler } from './dialler.js'
+import { bindingOf } from './encryption.js'
 import type { KnownEndpoint } from './endpoint.js'
 import { errorFromPeer, TunnelError, toTunnelError } from './errors.js'
+import { dialMux, type MuxLink } from './mux-dial.js'
 import { violation } from './protocol.js'
 import { untilItWorks } from './retry.js'
 import { reset } from './stream.js'
@@ -46,18 +48,26 @@ export interface Control {
   welcome: Welcome
 }
 
+export interface LinkOptions {
+  /** One connection carries all streams. */
+  mux: boolean
+  unref: boolean
+}
+
 /** The ways to one server: control connections and data streams. */
 export class ServerLink {
   readonly server: KnownEndpoint
-  readonly #unref: boolean
+  readonly #options: LinkOptions
   readonly #dialler: Dialler
   /** Data streams go where the last control connection went, also where the name has several addresses. */
   #reached: Address
+  /** What carries the last control connection, and the data streams with it. */
+  #mux: MuxLink | undefined
 
-  constructor(server: KnownEndpoint, unref: boolean) {
+  constructor(server: KnownEndpoint, options: LinkOptions) {
     this.server = server
-    this.#unref = unref
-    this.#dialler = new Dialler(server, unref)
+    this.#options = options
+    this.#dialler = new Dialler(server, options.unref)
     this.#reached = server
   }
 
@@ -76,7 +86,7 @@ export class ServerLink {
 
   /** The same after a loss, as often as it takes. */
   async logInAgain({ resume, life, attempts, signal }: ReconnectOptions): Promise<Control> {
-    const unref = this.#unref
+    const { unref } = this.#options
     const pause = Math.random() * PAUSE + (life < SHORT_LIFE ? LONG_PAUSE : 0)
     await setTimeout(pause, undefined, { signal, ref: !unref })
     const doing = `reconnecting to ${formatAddress(this.server)}`
@@ -96,15 +106,18 @@ export class ServerLink {
   async #logIn(socket: Socket, resume: string | undefined, aborted: AbortSignal): Promise<Control> {
     const { host, port, secret } = this.server
     this.#reached = { host: socket.remoteAddress ?? host, port }
-    const channel = clientChannel(socket)
-    const forget = whenAborted(aborted, (reason) => socket.destroy(reason))
+    const mux = this.#options.mux ? dialMux(socket) : undefined
+    const stream = mux?.control ?? socket
+    const channel = clientChannel(stream)
+    const forget = whenAborted(aborted, (reason) => stream.destroy(reason))
     try {
-      const welcome = await logIn(channel, secret, resume)
+      const welcome = await logIn(channel, { secret, resume, binding: bindingOf(socket) })
       this.#dialler.trust(socket)
+      this.#mux = mux
       return { channel, welcome }
     } catch (caught) {
       socket.destroy()
-      const error = toTunnelError(caught, 'connection-lost', 'the connection broke')
+      const error = mux?.refusal() ?? toTunnelError(caught, 'connection-lost', 'the connection broke')
       if (error.code !== 'protocol-violation' && error.code !== 'connection-lost') throw error
       const failure = `${formatAddress(this.server)} does not answer as a pipe-tunnel server does`
       throw new TunnelError(error.code, `${failure} (${error.message}): is this its port?`, { cause: error })
@@ -115,9 +128,9 @@ export class ServerLink {
 
   /** A stream that the server has joined with the visitor of this id. Rejects with its refusal, or the signal's reason. */
   async openDataStream(id: string, aborted: AbortSignal): Promise<Duplex> {
-    const socket = await this.#dialler.dialSame(this.#reached, aborted)
-    const forget = whenAborted(aborted, (reason) => socket.destroy(reason))
-    const channel = clientChannel(socket)
+    const stream = this.#mux?.open() ?? (await this.#dialler.dialSame(this.#reached, aborted))
+    const forget = whenAborted(aborted, (reason) => stream.destroy(reason))
+    const channel = clientChannel(stream)
     try {
       channel.send({ type: 'exchange', id })
       const answer = await channel.receive()
@@ -125,7 +138,7 @@ export class ServerLink {
       if (answer?.type !== 'joined') throw violation(`sent ${answer?.type ?? 'nothing'} where joined was due`)
       return channel.release()
     } catch (error) {
-      reset(socket)
+      reset(stream)
       throw error
     } finally {
       forget()

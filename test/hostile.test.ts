@@ -29,8 +29,8 @@ const rubbish: [string, Buffer][] = [
   ['an HTTP request', Buffer.from('GET / HTTP/1.1\r\nHost: localhost\r\n\r\n')],
   ['a TLS handshake', Buffer.concat([Buffer.from('16030100c8010000c40303', 'hex'), randomBytes(195)])],
   ['a message of no bytes', Buffer.from('00000000', 'hex')],
-  ['a message of one byte', Buffer.from('0000000131', 'hex')],
-  ['a message longer by one than allowed', Buffer.from('00010001', 'hex')],
+  // Longer by one, or of one byte, and it would be the first frame of a connection that carries streams.
+  ['a message longer by two than allowed', Buffer.from('00010002', 'hex')],
   ['a message of 4 GiB', Buffer.from('ffffffff', 'hex')],
   ['what is no JSON', text('{"type":"heartbeat"')],
   ['what is no text', text(Buffer.from('fffe00d8', 'hex'))],

@@ -101,6 +101,21 @@ const configurations: Configuration[] = [
       }),
   },
   {
+    name: 'a port to a port, over one connection',
+    visitors: tcp,
+    target: tcp,
+    openTarget: tcpTarget,
+    open: (target, earlier) => openTunnel(target, { port: earlier?.port, mux: true }),
+  },
+  {
+    name: 'a port to a port, over one connection with TLS',
+    visitors: tcp,
+    target: tcp,
+    openTarget: tcpTarget,
+    open: (target, earlier) =>
+      openTunnel(target, { port: earlier?.port, server: servers.bySecret, mux: true }),
+  },
+  {
     name: 'a port to a unix socket',
     visitors: tcp,
     target: unix,

@@ -8,6 +8,7 @@ interface ExposeOptions extends SecretOptions, ClientTlsArguments, LocalArgument
   to?: string
   port?: number
   listen?: string
+  mux?: boolean
   retry?: boolean
   reconnect?: boolean
 }
@@ -18,7 +19,7 @@ const PATIENCE = 60_000
 /** `pipe expose`: runs until it is told to end, or the link is lost for good. */
 export function expose(targets: string[], options: ExposeOptions): Promise<void> {
   return run(options, targets.length, async (signal) => {
-    const { to, listen, retry, reconnect } = options
+    const { to, listen, mux, retry, reconnect } = options
     if (listen !== undefined && targets.length > 1) {
       throw invalidOption('--listen', 'given with one target alone', listen)
     }
@@ -32,6 +33,7 @@ export function expose(targets: string[], options: ExposeOptions): Promise<void>
       listen,
       secret,
       tls,
+      mux,
       retry,
       reconnect,
       ...(retry && { timeout: PATIENCE }),

@@ -53,6 +53,7 @@ const exposeCommand = program
   .option('--to <server>', 'server to go through, host:port (else PIPE_SERVER, else one in this process)')
   .option('--port <number>', 'public port, where there is one target', wholeNumber)
   .option('--listen <socket>', 'unix socket at the server in place of a port, such as unix:/tmp/x.sock')
+  .option('--mux', 'one connection to the server carries all visitors')
   .option('--retry', 'while the server is not there yet, try again for up to a minute')
   .option('--no-reconnect', 'end when the link to the server is lost')
   .addOption(secret)

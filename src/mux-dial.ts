@@ -1,0 +1,51 @@
+import type { Socket } from 'node:net'
+import type { Duplex } from 'node:stream'
+import { errorFromPeer, type TunnelError, toTunnelError } from './errors.js'
+import { endWithControl, isMessage } from './multiplex.js'
+import { decode, fromServer, HEADER } from './protocol.js'
+import { reset } from './stream.js'
+import { YamuxSession } from './yamux/session.js'
+
+/** The client's end of a connection that carries all streams to a server. */
+export interface MuxLink {
+  /** The control connection. */
+  readonly control: Duplex
+  /** A stream that becomes a data stream. */
+  open(): Duplex
+  /** Why the server refused the connection before it had a look at its streams, if it did. */
+  refusal(): TunnelError | undefined
+}
+
+/** Makes a connection carry streams. It ends with its control connection. */
+export function dialMux(socket: Socket): MuxLink {
+  let first: Buffer | undefined
+  socket.once('data', (chunk: Buffer) => {
+    first = chunk
+  })
+  const session = new YamuxSession(socket, { role: 'client' })
+  const control = session.open()
+  endWithControl(session, control, (error) => {
+    // A FIN would tell the server that this client has left.
+    reset(socket)
+    session.destroy(error ?? undefined)
+  })
+  return {
+    control,
+    open: () => session.open(),
+    refusal: () => (first && isMessage(first) ? readRefusal(first) : undefined),
+  }
+}
+
+/** The refusal in the first bytes of a server; undefined where they are not all of one. */
+function readRefusal(bytes: Buffer): TunnelError | undefined {
+  try {
+    const message = decode(bytes.subarray(HEADER, HEADER + bytes.readUInt32BE()), fromServer)
+    return message.type === 'refuse' ? errorFromPeer(message.code, message.message) : undefined
+  } catch (error) {
+    return toTunnelError(
+      error,
+      'protocol-violation',
+      'the server answered with a message where it has to open streams',
+    )
+  }
+}
