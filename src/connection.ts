@@ -1,5 +1,6 @@
 import type { Duplex } from 'node:stream'
 import { whenAborted } from './deadline.js'
+import { reserve } from './descriptors.js'
 import { type TunnelError, toTunnelError } from './errors.js'
 import { Flow } from './flow.js'
 import type { Visitor } from './listener.js'
@@ -83,20 +84,22 @@ export function joinConnection({ id, visitor, fromVisitor, fromTarget, throttle 
       return fromTarget instanceof Flow ? fromTarget.bytesReceived : bytes.out
     },
   }
+  reserve.enter()
   const ended = relay(fromVisitor, fromTarget, {
     through: { in: throttle?.in.stage(), out: throttle?.out.stage() },
     onBytes(direction, count) {
       bytes[direction] += count
     },
   })
-  const closed = ended.then(
-    ({ error }): ConnectionEnd => ({
+  const closed = ended.then(({ error }): ConnectionEnd => {
+    reserve.leave()
+    return {
       bytesIn: connection.bytesIn,
       bytesOut: connection.bytesOut,
       duration: performance.now() - start,
       ...(error && { error: toTunnelError(error, 'connection-lost', 'the connection broke') }),
-    }),
-  )
+    }
+  })
   return Object.assign(connection, { closed })
 }
 

@@ -1,8 +1,17 @@
 import { closeSync, openSync } from 'node:fs'
 import { isSystemError, TunnelError } from './errors.js'
 
-/** Descriptors that are left to the rest of the process. Each costs every visitor 5 µs. */
+/** Descriptors that are left to the rest of the process. */
 const SPARE = 4
+
+/** What a visitor takes: two sockets. */
+const PER_VISITOR = 2
+
+/** Visitors that one look is for, at most. */
+const MAX_LOOK = 32
+
+/** How long a look holds good, in milliseconds: the rest of the process opens files too. */
+const MAX_AGE = 100
 
 /**
  * Descriptors that are kept open for sockets to come, so that one visitor does not take what another needs to be joined: with
@@ -11,28 +20,26 @@ const SPARE = 4
  * Nor do visitors ever take the last one. A process that has none accepts connections and closes them unseen (libuv does): whoever came
  * takes that for the end of an empty answer. Once another thread has taken the one that libuv keeps for this, it
  * tries to accept for ever, and takes a whole core for it.
+ *
+ * Nothing in Node tells how many are left. So it is looked, by opening files, which takes longer than all else that is
+ * done for a visitor. One look is for twice as many visitors as the one before, and good for as many as may be there at a time.
  */
-export class Reserve {
+class Reserve {
   readonly #kept: number[] = []
-  #wanted = 0
+  /** Visitors of whom a socket is still to come. */
+  #waiting = 0
+  /** Visitors who have theirs. */
+  #inside = 0
+  /** The last look: when it was, for how many it found room, and how many visitors there may be by that. */
+  #looked = { at: Number.NEGATIVE_INFINITY, room: 1, upTo: 0 }
 
-  /** One more socket is to come. Gives back a `limit-reached` where the process can't have it. */
+  /** A visitor has come, and waits for another socket. Gives back a `limit-reached` where the process can't have it. */
   keep(): TunnelError | undefined {
-    const opened: number[] = []
-    try {
-      // Nothing in Node tells how many are left. Where there is no such file, as on Windows, there is no such limit either.
-      while (opened.length < 1 + SPARE) opened.push(openSync('/dev/null', 'r'))
-    } catch (error) {
-      if (isSystemError(error, 'EMFILE') || isSystemError(error, 'ENFILE')) {
-        for (const descriptor of opened) closeSync(descriptor)
-        const message = 'this process may open hardly any more files and sockets: raise its limit (ulimit -n)'
-        return new TunnelError('limit-reached', message, { cause: error })
-      }
-    }
-    for (const descriptor of opened.splice(1)) closeSync(descriptor)
-    this.#kept.push(...opened)
-    this.#wanted++
-    return undefined
+    const { at, upTo } = this.#looked
+    const isKnown = this.#waiting + this.#inside < upTo && performance.now() - at < MAX_AGE
+    const error = isKnown ? undefined : this.#look()
+    if (!error) this.#waiting++
+    return error
   }
 
   /** A socket comes: makes room for it. */
@@ -41,9 +48,50 @@ export class Reserve {
     if (descriptor !== undefined) closeSync(descriptor)
   }
 
-  /** A socket for which one was kept has come, or will not. */
+  /** A visitor waits no more: the socket has come, or will not. */
   release(): void {
-    this.#wanted--
-    while (this.#kept.length > this.#wanted) this.spend()
+    this.#waiting--
+    this.#giveBack(this.#waiting)
+  }
+
+  /** A visitor is inside. */
+  enter(): void {
+    this.#inside++
+  }
+
+  leave(): void {
+    this.#inside--
+  }
+
+  /** Sees for how many more there is room, and keeps what those have been promised who wait. */
+  #look(): TunnelError | undefined {
+    const at = performance.now()
+    let room = at - this.#looked.at < MAX_AGE ? Math.min(2 * this.#looked.room, MAX_LOOK) : 1
+    let cause: unknown
+    try {
+      const wanted = this.#waiting + PER_VISITOR * room + SPARE
+      while (this.#kept.length < wanted) this.#kept.push(openSync('/dev/null', 'r'))
+    } catch (error) {
+      // Where there is no such file, as on Windows, there is no such limit either.
+      if (isSystemError(error, 'EMFILE') || isSystemError(error, 'ENFILE')) {
+        room = Math.floor((this.#kept.length - this.#waiting - SPARE) / PER_VISITOR)
+        cause = error
+      }
+    }
+    if (room < 1) {
+      this.#giveBack(this.#waiting)
+      const message = 'this process may open hardly any more files and sockets: raise its limit (ulimit -n)'
+      return new TunnelError('limit-reached', message, { cause })
+    }
+    this.#giveBack(this.#waiting + 1)
+    this.#looked = { at, room, upTo: this.#waiting + this.#inside + room }
+    return undefined
+  }
+
+  #giveBack(wanted: number): void {
+    while (this.#kept.length > wanted) this.spend()
   }
 }
+
+/** That of this process. */
+export const reserve = new Reserve()

@@ -16,14 +16,7 @@ type Forward = Message<typeof fromClient, 'forward'>
 export interface GrantOptions
   extends Pick<
     ServerTunnelOptions,
-    | 'client'
-    | 'exchanges'
-    | 'exchangeTimeout'
-    | 'isSilent'
-    | 'maxVisitors'
-    | 'maxWaiting'
-    | 'maxWaitingTotal'
-    | 'reserve'
+    'client' | 'exchanges' | 'exchangeTimeout' | 'isSilent' | 'maxVisitors' | 'maxWaiting' | 'maxWaitingTotal'
   > {
   hosts: readonly string[]
   /** The host that clients are told; null where they know it better. */

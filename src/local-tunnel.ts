@@ -9,7 +9,7 @@ import {
   type Rejection,
   type Stats,
 } from './connection.js'
-import { Reserve } from './descriptors.js'
+import { reserve } from './descriptors.js'
 import { type Drop, gatherDrops } from './drops.js'
 import { Emitter } from './emitter.js'
 import { TunnelError, toTunnelError } from './errors.js'
@@ -113,7 +113,6 @@ export class LocalTunnel extends Emitter<TunnelEvents> implements Tunnel {
   /** Visitors that are being joined, by their id. */
   readonly #joining = new Map<string, AbortController>()
   readonly #connections = new Connections()
-  readonly #reserve = new Reserve()
   readonly #onDrop = gatherDrops(this.#connections, (drop) => this.tell('drop', drop))
   #resolveClosed: (error: TunnelError | undefined) => void = () => {}
   #released: Promise<void> | undefined
@@ -186,7 +185,7 @@ export class LocalTunnel extends Emitter<TunnelEvents> implements Tunnel {
     // A server has looked already, unless it is of an earlier version.
     const denial = mayVisit(visitor.address) ? undefined : visitorDenied(visitor.address)
     // For the data stream, while the target is dialled.
-    const refusal = denial ?? this.#reserve.keep()
+    const refusal = denial ?? reserve.keep()
     if (refusal) return this.#reject(arrival, refusal)
 
     const controller = new AbortController()
@@ -210,7 +209,7 @@ export class LocalTunnel extends Emitter<TunnelEvents> implements Tunnel {
             throw toTunnelError(error, 'target-unreachable', `the target ${target.name} can't be reached`)
           }),
       )
-      this.#reserve.spend()
+      reserve.spend()
       const fromVisitor = keep(await open(aborted))
       if (header) fromTarget.write(header)
       // A flow drops what is too fast by itself: held back, it would come too late to be of use.
@@ -225,7 +224,7 @@ export class LocalTunnel extends Emitter<TunnelEvents> implements Tunnel {
         : toTunnelError(caught, 'server-unreachable', 'no data stream to the server could be opened')
       this.#reject(arrival, error)
     } finally {
-      this.#reserve.release()
+      reserve.release()
       clearTimeout(timer)
       this.#joining.delete(id)
     }

@@ -3,7 +3,7 @@ import type { Duplex } from 'node:stream'
 import { type Admission, admit } from './auth.js'
 import { LINGER, type ServerChannel, serverChannel } from './channel.js'
 import { whenAborted } from './deadline.js'
-import type { Reserve } from './descriptors.js'
+import { reserve } from './descriptors.js'
 import { Door, type DoorLimits, type Newcomer } from './door.js'
 import { bindingOf } from './encryption.js'
 import { TunnelError, toTunnelError } from './errors.js'
@@ -27,7 +27,6 @@ export interface ReceptionOptions extends DoorLimits {
   secrets: Secrets
   /** How connections are encrypted; undefined where they are not. */
   security: ServerSecurity | undefined
-  reserve: Reserve
   /** A client has logged in. The promise may reject with why it is not taken. */
   onClient(channel: ServerChannel, client: SocketAddress, admission: Admission): Promise<void>
   /** A data stream came for the visitor with this id. */
@@ -50,7 +49,7 @@ export class Reception {
 
   /** Takes a new connection. */
   async accept(socket: Socket, client: SocketAddress): Promise<void> {
-    const { security, reserve, onClient, onDataStream, onRefuse } = this.#options
+    const { security, onClient, onDataStream, onRefuse } = this.#options
     reserve.spend()
     let channel: ServerChannel | undefined
     let mux: AcceptedMux | undefined

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import type { Duplex } from 'node:stream'
 import { type Connection, joinConnection, type Rejection } from './connection.js'
-import type { Reserve } from './descriptors.js'
+import { reserve } from './descriptors.js'
 import { TunnelError } from './errors.js'
 import type { Listener, SocketAddress, Visitor } from './listener.js'
 import type { Protocol } from './protocol.js'
@@ -38,8 +38,6 @@ export interface ServerTunnelOptions {
   /** Who may visit, by address. */
   mayVisit: MayVisit
   exchanges: Exchanges
-  /** Has a descriptor for the data stream of each visitor that waits. */
-  reserve: Reserve
   /** Milliseconds that a visitor waits for its exchange. */
   exchangeTimeout: number
   /** Visitors that may wait at once, here and at the server. */
@@ -137,7 +135,7 @@ export class ServerTunnel implements TunnelInfo {
   /** A visitor has come: it waits while the client is told of it. */
   park(stream: Duplex, visitor: Visitor, cameTo: SocketAddress): void {
     const id = randomUUID()
-    const { exchanges, onReject, reserve } = this.#options
+    const { exchanges, onReject } = this.#options
     const error = this.#whyNot(visitor) ?? reserve.keep()
     if (error) {
       reset(stream)
@@ -227,7 +225,7 @@ export class ServerTunnel implements TunnelInfo {
     if (!waiting) return undefined
     this.#waiting.delete(id)
     this.#options.exchanges.delete(id)
-    this.#options.reserve.release()
+    reserve.release()
     clearTimeout(waiting.timer)
     waiting.stream.off('close', waiting.streamOnClose)
     return waiting

@@ -4,7 +4,6 @@ import type { Admission } from './auth.js'
 import type { ServerChannel } from './channel.js'
 import { type CloseOptions, Connections, type Stats } from './connection.js'
 import { untilAborted, withDeadline } from './deadline.js'
-import { Reserve } from './descriptors.js'
 import { Emitter } from './emitter.js'
 import { TunnelError } from './errors.js'
 import { type Listener, listenOnAll, type SocketAddress } from './listener.js'
@@ -52,7 +51,6 @@ class TunnelServer extends Emitter<ServerEvents> implements Server {
   readonly #resumable = new Map<string, Session>()
   readonly #tunnels = new Set<TunnelInfo>()
   readonly #exchanges: Exchanges = new Map()
-  readonly #reserve = new Reserve()
   /** Joined visitors, of tunnels open and closed. */
   readonly #connections = new Connections()
 
@@ -69,7 +67,6 @@ class TunnelServer extends Emitter<ServerEvents> implements Server {
       ...settings,
       secrets: this.#secrets,
       security,
-      reserve: this.#reserve,
       onClient: (channel, client, admission) => this.#serve(channel, client, admission),
       onDataStream: (channel, id) => this.#join(channel, id),
       onRefuse: (client, error) => this.tell('refuse', this.#refusal(client, error)),
@@ -149,7 +146,6 @@ class TunnelServer extends Emitter<ServerEvents> implements Server {
       ...this.#settings,
       permit,
       exchanges: this.#exchanges,
-      reserve: this.#reserve,
       resumable: this.#resumable,
       tally: this.#connections,
       makeRoom: (...asked) => [...this.#sessions.keys()].some((one) => one.makeRoom(...asked)),
