@@ -7,7 +7,7 @@ const shared: Options = {
   silent: true,
   // Small, and needed by all: to find and read each takes as long as all of our own code. Most are ES modules, besides,
   // which `require` can't load everywhere: jest's never can.
-  noExternal: ['p-event', 'p-timeout', 'p-retry', 'is-network-error', 'bytes'],
+  noExternal: ['p-retry', 'is-network-error', 'bytes'],
 }
 
 export default defineConfig([

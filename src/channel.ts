@@ -1,5 +1,5 @@
 import type { Duplex } from 'node:stream'
-import { pEvent } from 'p-event'
+import { waitForEvent } from './deadline.js'
 import { TunnelError } from './errors.js'
 import {
   decode,
@@ -45,7 +45,7 @@ class Channel<In, Out extends FromClient | FromServer> {
   #interruption: Error | undefined
   #hasLeft = false
   #wake = () => {}
-  #drained: Promise<unknown> | undefined
+  #drained: Promise<void> | undefined
 
   constructor(stream: Duplex, decodeOne: (json: Buffer) => In) {
     this.stream = stream
@@ -67,7 +67,7 @@ class Channel<In, Out extends FromClient | FromServer> {
   async hasRoom(): Promise<boolean> {
     while (this.stream.writable && this.stream.writableLength > ROOMY) {
       // One wait for all who ask.
-      this.#drained ??= pEvent(this.stream, ['drain', 'close'], { rejectionEvents: [] }).finally(() => {
+      this.#drained ??= waitForEvent(this.stream, ['drain', 'close'], undefined, []).finally(() => {
         this.#drained = undefined
       })
       await this.#drained

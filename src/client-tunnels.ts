@@ -1,5 +1,5 @@
 import type { Duplex } from 'node:stream'
-import { whenAborted } from './deadline.js'
+import { type Aborted, whenAborted } from './deadline.js'
 import { errorFromPeer, printable, TunnelError } from './errors.js'
 import { type LocalSettings, LocalTunnel } from './local-tunnel.js'
 import {
@@ -46,7 +46,7 @@ export interface ClientTunnelsOptions {
   send(message: FromClient): void
   /** Milliseconds to join a visitor with its target. */
   exchangeTimeout(): number
-  openDataStream(id: string, aborted: AbortSignal): Promise<Duplex>
+  openDataStream(id: string, aborted: Aborted): Promise<Duplex>
 }
 
 type Forward = Message<typeof fromClient, 'forward'>

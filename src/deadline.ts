@@ -1,5 +1,4 @@
 import { type EventEmitter, setMaxListeners } from 'node:events'
-import { pEvent } from 'p-event'
 import { TunnelError } from './errors.js'
 import { checkSignal, checkTimeout } from './options.js'
 
@@ -48,16 +47,71 @@ export async function withDeadline<T>(
   }
 }
 
-/** Runs `onAbort` with the reason when the signal aborts, until disposed of. */
-export function whenAborted(signal: AbortSignal, onAbort: (reason: TunnelError) => void): () => void {
-  const listener = () => onAbort(signal.reason)
-  if (signal.aborted) listener()
-  else signal.addEventListener('abort', listener, { once: true })
-  return () => signal.removeEventListener('abort', listener)
+/** What gives a wait up: an `AbortSignal`, or a {@link Deadline}. */
+export interface Aborted {
+  readonly aborted: boolean
+  /** Why, once it is aborted. */
+  readonly reason: unknown
+  throwIfAborted(): void
+  addEventListener(event: 'abort', listener: () => void, options?: { once: true }): void
+  removeEventListener(event: 'abort', listener: () => void): void
 }
 
-/** Settles as the promise does, or rejects with the signal's reason. */
-export function untilAborted<T>(promise: Promise<T>, aborted: AbortSignal): Promise<T> {
+/**
+ * Gives waits up when its time is over, or before. It is for what each visitor needs: to make an `AbortSignal` and to listen to it takes
+ * as long as a tenth of all that is done for one.
+ */
+export class Deadline implements Aborted {
+  readonly #timer: NodeJS.Timeout
+  readonly #listeners = new Set<() => void>()
+  #reason: Error | undefined
+
+  constructor(timeout: number, tooLate: () => Error) {
+    this.#timer = setTimeout(() => this.abort(tooLate()), timeout).unref()
+  }
+
+  get aborted(): boolean {
+    return this.#reason !== undefined
+  }
+
+  get reason(): Error | undefined {
+    return this.#reason
+  }
+
+  throwIfAborted(): void {
+    if (this.#reason) throw this.#reason
+  }
+
+  addEventListener(_event: 'abort', listener: () => void): void {
+    this.#listeners.add(listener)
+  }
+
+  removeEventListener(_event: 'abort', listener: () => void): void {
+    this.#listeners.delete(listener)
+  }
+
+  abort(reason: Error): void {
+    if (this.#reason) return
+    this.#reason = reason
+    for (const listener of this.#listeners) listener()
+  }
+
+  /** What it was for is done. */
+  stop(): void {
+    clearTimeout(this.#timer)
+  }
+}
+
+/** Runs `onAbort` with the reason when the wait is given up, until disposed of. */
+export function whenAborted(aborted: Aborted, onAbort: (reason: TunnelError) => void): () => void {
+  const listener = () => onAbort(aborted.reason as TunnelError)
+  if (aborted.aborted) listener()
+  else aborted.addEventListener('abort', listener, { once: true })
+  return () => aborted.removeEventListener('abort', listener)
+}
+
+/** Settles as the promise does, or rejects with the reason why it was given up. */
+export function untilAborted<T>(promise: Promise<T>, aborted: Aborted): Promise<T> {
   return new Promise((resolve, reject) => {
     const forget = whenAborted(aborted, reject)
     promise.then(resolve, reject).finally(forget)
@@ -65,21 +119,34 @@ export function untilAborted<T>(promise: Promise<T>, aborted: AbortSignal): Prom
 }
 
 /**
- * Resolves with the event, or one of them. Rejects with one of `rejectionEvents`, or with the signal's reason; nothing stays behind on
- * the signal, which may serve many waits.
+ * Resolves with the event, or one of them. Rejects with one of `rejectionEvents`, or with the reason why it was given up; nothing stays
+ * behind on either, as both may serve many waits.
  */
-export async function waitForEvent(
+export function waitForEvent(
   emitter: EventEmitter,
-  event: string | readonly string[],
-  aborted: AbortSignal | undefined,
-  rejectionEvents = ['error'],
+  events: readonly string[],
+  aborted?: Aborted,
+  rejectionEvents: readonly string[] = ['error'],
 ): Promise<void> {
-  const controller = new AbortController()
-  const { signal } = controller
-  const forget = aborted && whenAborted(aborted, (reason) => controller.abort(reason))
-  try {
-    await pEvent(emitter, event, { rejectionEvents, signal })
-  } finally {
-    forget?.()
-  }
+  return new Promise((resolve, reject) => {
+    if (aborted?.aborted) return reject(aborted.reason)
+    const emitterOnEvent = () => {
+      stop()
+      resolve()
+    }
+    const emitterOnRejection = (reason?: unknown) => {
+      stop()
+      reject(reason)
+    }
+    const waitOnAbort = () => emitterOnRejection(aborted?.reason)
+    for (const event of events) emitter.on(event, emitterOnEvent)
+    for (const event of rejectionEvents) emitter.on(event, emitterOnRejection)
+    aborted?.addEventListener('abort', waitOnAbort)
+
+    function stop() {
+      for (const event of events) emitter.off(event, emitterOnEvent)
+      for (const event of rejectionEvents) emitter.off(event, emitterOnRejection)
+      aborted?.removeEventListener('abort', waitOnAbort)
+    }
+  })
 }

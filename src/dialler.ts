@@ -2,7 +2,7 @@
 import net, { type Socket } from 'node:net'
 import type { TLSSocket } from 'node:tls'
 import { type Address, formatAddress } from './address.js'
-import { untilAborted } from './deadline.js'
+import { type Aborted, untilAborted } from './deadline.js'
 import { certificateOf } from './encryption.js'
 import type { Endpoint } from './endpoint.js'
 import { isSystemError, TunnelError } from './errors.js'
@@ -27,7 +27,7 @@ export class Dialler {
   }
 
   /** A connection on which to log in. Rejects with the system's error, a {@link TunnelError}, or the signal's reason. */
-  async dial({ host, port }: Address, aborted: AbortSignal): Promise<Socket> {
+  async dial({ host, port }: Address, aborted: Aborted): Promise<Socket> {
     const socket = await dialTcp({ host, port }, { unref: this.#unref, aborted })
     try {
       const security = await untilAborted(this.#secure(), aborted)
@@ -47,7 +47,7 @@ export class Dialler {
    * One on which nobody logs in: what the last login has proved has to hold for it too, so that it must be to a server
    * with the same certificate.
    */
-  async dialSame(address: Address, aborted: AbortSignal): Promise<Socket> {
+  async dialSame(address: Address, aborted: Aborted): Promise<Socket> {
     const socket = await this.dial(address, aborted)
     if (!this.#certificate || certificateOf(socket)?.equals(this.#certificate)) return socket
     reset(socket)
@@ -72,7 +72,7 @@ export async function dialTls(
   socket: Socket,
   security: ClientSecurity,
   server: Address,
-  aborted: AbortSignal,
+  aborted: Aborted,
 ): Promise<Socket> {
   const { tls, context, key, servername = server.host } = security
   const stream = tls.connect({

@@ -3,7 +3,7 @@ import type { EventEmitter } from 'node:events'
 import type net from 'node:net'
 import type { Duplex } from 'node:stream'
 import { type Address, formatAddress } from './address.js'
-import { waitForEvent } from './deadline.js'
+import { type Aborted, waitForEvent } from './deadline.js'
 import { TunnelError } from './errors.js'
 import { reset } from './stream.js'
 
@@ -32,7 +32,7 @@ export interface ListenOptions {
   /** Lets the process end while the listener or a stream of it is open. */
   unref: boolean
   /** Gives up. */
-  aborted?: AbortSignal | undefined
+  aborted?: Aborted | undefined
 }
 
 /**
@@ -52,10 +52,10 @@ export type OnVisitor<Stream extends Duplex = Duplex> = (
 export async function listening(
   bindable: net.Server | dgram.Socket,
   where: string,
-  aborted?: AbortSignal,
+  aborted?: Aborted,
 ): Promise<void> {
   try {
-    await waitForEvent(bindable as EventEmitter, 'listening', aborted)
+    await waitForEvent(bindable as EventEmitter, ['listening'], aborted)
   } catch (error) {
     // It may still be looking a name up, and would listen once that is done.
     bindable.on('error', () => {}).on('listening', () => bindable.close())

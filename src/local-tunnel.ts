@@ -9,6 +9,7 @@ import {
   type Rejection,
   type Stats,
 } from './connection.js'
+import { type Aborted, Deadline } from './deadline.js'
 import { reserve } from './descriptors.js'
 import { type Drop, gatherDrops } from './drops.js'
 import { Emitter } from './emitter.js'
@@ -93,8 +94,8 @@ export interface Arrival {
   visitor: Visitor
   /** The address that it came to. */
   cameTo: SocketAddress
-  /** Gives its stream. Rejects with why there is none, or the signal's reason. */
-  open(aborted: AbortSignal): Promise<Duplex>
+  /** Gives its stream. Rejects with why there is none, or was given up. */
+  open(aborted: Aborted): Promise<Duplex>
   /** It can't be joined. */
   turnAway(error: TunnelError): void
 }
@@ -111,7 +112,7 @@ export class LocalTunnel extends Emitter<TunnelEvents> implements Tunnel {
   readonly #options: LocalTunnelOptions
   readonly #throttle: { in: Throttle; out: Throttle } | undefined
   /** Visitors that are being joined, by their id. */
-  readonly #joining = new Map<string, AbortController>()
+  readonly #joining = new Map<string, Deadline>()
   readonly #connections = new Connections()
   readonly #onDrop = gatherDrops(this.#connections, (drop) => this.tell('drop', drop))
   #resolveClosed: (error: TunnelError | undefined) => void = () => {}
@@ -188,12 +189,8 @@ export class LocalTunnel extends Emitter<TunnelEvents> implements Tunnel {
     const refusal = denial ?? reserve.keep()
     if (refusal) return this.#reject(arrival, refusal)
 
-    const controller = new AbortController()
-    const aborted = controller.signal
-    const timer = setTimeout(() => {
-      controller.abort(new Error(`no answer within ${exchangeTimeout} ms`))
-    }, exchangeTimeout).unref()
-    this.#joining.set(id, controller)
+    const aborted = new Deadline(exchangeTimeout, () => new Error(`no answer within ${exchangeTimeout} ms`))
+    this.#joining.set(id, aborted)
     const streams: Duplex[] = []
     const keep = (stream: Duplex) => {
       streams.push(stream)
@@ -225,7 +222,7 @@ export class LocalTunnel extends Emitter<TunnelEvents> implements Tunnel {
       this.#reject(arrival, error)
     } finally {
       reserve.release()
-      clearTimeout(timer)
+      aborted.stop()
       this.#joining.delete(id)
     }
   }
@@ -243,7 +240,7 @@ export class LocalTunnel extends Emitter<TunnelEvents> implements Tunnel {
 
   async #shut(grace: number): Promise<void> {
     await this.#options.giveBack()
-    for (const controller of this.#joining.values()) controller.abort(new Error('closing'))
+    for (const joining of this.#joining.values()) joining.abort(new Error('closing'))
     await this.#connections.finish(grace)
     await this.#release()
     this.#resolveClosed(undefined)

@@ -1,6 +1,6 @@
 import type { Duplex } from 'node:stream'
 import { type ServerChannel, serverChannel } from './channel.js'
-import { whenAborted } from './deadline.js'
+import { type Aborted, whenAborted } from './deadline.js'
 import { TunnelError } from './errors.js'
 import { endWithControl } from './multiplex.js'
 import { violation } from './protocol.js'
@@ -18,7 +18,7 @@ export interface AcceptedMux {
  * Takes the connection of a client that carries streams. It ends with its control connection. Rejects with why there is none, or the
  * signal's reason.
  */
-export function acceptMux(link: Duplex, aborted: AbortSignal): Promise<AcceptedMux> {
+export function acceptMux(link: Duplex, aborted: Aborted): Promise<AcceptedMux> {
   return new Promise((resolve, reject) => {
     let channel: ServerChannel | undefined
     let take = (_stream: Duplex) => session.destroy(violation('opened a data stream before its login'))

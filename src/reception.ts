@@ -2,7 +2,7 @@ import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { type Admission, admit } from './auth.js'
 import { LINGER, type ServerChannel, serverChannel } from './channel.js'
-import { whenAborted } from './deadline.js'
+import { type Aborted, Deadline, whenAborted } from './deadline.js'
 import { reserve } from './descriptors.js'
 import { Door, type DoorLimits, type Newcomer } from './door.js'
 import { bindingOf } from './encryption.js'
@@ -39,7 +39,7 @@ export interface ReceptionOptions extends DoorLimits {
 export class Reception {
   readonly door: Door
   readonly #options: ReceptionOptions
-  readonly #newcomers = new Set<AbortController>()
+  readonly #newcomers = new Set<Deadline>()
   #lingering = 0
 
   constructor(options: ReceptionOptions) {
@@ -120,29 +120,28 @@ export class Reception {
   /** Does what a connection may do that has not said what it is, as far as there is room and time for it. */
   async #asNewcomer<T>(
     { address }: SocketAddress,
-    work: (newcomer: Newcomer, aborted: AbortSignal) => Promise<T>,
+    work: (newcomer: Newcomer, aborted: Aborted) => Promise<T>,
   ): Promise<T> {
     const { handshakeTimeout } = this.#options
     const newcomer = this.door.enter(address)
-    const controller = new AbortController()
-    this.#newcomers.add(controller)
-    const timer = setTimeout(() => {
+    const aborted = new Deadline(handshakeTimeout + newcomer.pause, () => {
       const message = `the connection did not log in within ${handshakeTimeout} ms`
-      controller.abort(new TunnelError('timeout', message))
-    }, handshakeTimeout + newcomer.pause).unref()
+      return new TunnelError('timeout', message)
+    })
+    this.#newcomers.add(aborted)
     try {
       // Where it may be a data stream, only a login waits.
       if (!newcomer.isKnown) await newcomer.wait()
-      return await work(newcomer, controller.signal)
+      return await work(newcomer, aborted)
     } finally {
-      clearTimeout(timer)
-      this.#newcomers.delete(controller)
+      aborted.stop()
+      this.#newcomers.delete(aborted)
       newcomer.leave()
     }
   }
 
   /** The first message of a connection, after the login where it is `hello`. */
-  #greet(channel: ServerChannel, binding: string | undefined, newcomer: Newcomer, aborted: AbortSignal) {
+  #greet(channel: ServerChannel, binding: string | undefined, newcomer: Newcomer, aborted: Aborted) {
     return unlessAborted(channel, aborted, async () => {
       const first = await channel.receive()
       if (first?.type !== 'hello') return first
@@ -156,7 +155,7 @@ export class Reception {
 /** Does what receives of a channel, until it is to be told why it may not any more. */
 async function unlessAborted<T>(
   channel: ServerChannel,
-  aborted: AbortSignal,
+  aborted: Aborted,
   work: () => Promise<T>,
 ): Promise<T> {
   const forget = whenAborted(aborted, (reason) => channel.interrupt(reason))

@@ -4,7 +4,7 @@ import { setTimeout } from 'node:timers/promises'
 import { type Address, formatAddress } from './address.js'
 import { logIn, type Welcome } from './auth.js'
 import { type ClientChannel, clientChannel } from './channel.js'
-import { whenAborted, withDeadline } from './deadline.js'
+import { type Aborted, whenAborted, withDeadline } from './deadline.js'
 import { Dialler } from './dialler.js'
 import { bindingOf } from './encryption.js'
 import type { KnownEndpoint } from './endpoint.js'
@@ -126,8 +126,8 @@ export class ServerLink {
     }
   }
 
-  /** A stream that the server has joined with the visitor of this id. Rejects with its refusal, or the signal's reason. */
-  async openDataStream(id: string, aborted: AbortSignal): Promise<Duplex> {
+  /** A stream that the server has joined with the visitor of this id. Rejects with its refusal, or why it was given up. */
+  async openDataStream(id: string, aborted: Aborted): Promise<Duplex> {
     const stream = this.#mux?.open() ?? (await this.#dialler.dialSame(this.#reached, aborted))
     const forget = whenAborted(aborted, (reason) => stream.destroy(reason))
     const channel = clientChannel(stream)

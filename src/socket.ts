@@ -1,6 +1,6 @@
 /** What TCP and unix sockets have in common. */
 import net from 'node:net'
-import { waitForEvent } from './deadline.js'
+import { type Aborted, waitForEvent } from './deadline.js'
 import { TunnelError } from './errors.js'
 import type { SocketAddress } from './listener.js'
 
@@ -36,7 +36,7 @@ export interface DialOptions {
   /** Lets the process end while the stream is open. */
   unref: boolean
   /** Gives up. It has no effect once the stream is there. */
-  aborted: AbortSignal
+  aborted: Aborted
 }
 
 /** Resolves when the socket is connected; destroys it and rejects with why it is not. */
@@ -45,7 +45,7 @@ export async function connected(socket: net.Socket, { unref, aborted }: DialOpti
   // Again when it is connected: each address that Node tries is a new handle.
   if (unref) socket.unref().once('connect', () => socket.unref())
   try {
-    await waitForEvent(socket, 'connect', aborted, ['error', 'close'])
+    await waitForEvent(socket, ['connect'], aborted, ['error', 'close'])
     return socket
   } catch (error) {
     socket.destroy()

@@ -1,7 +1,7 @@
 /** The server's side of what lies between it and its clients: TLS over TCP where it has a secret or a certificate. */
 import type { Socket } from 'node:net'
 import type { TLSSocket } from 'node:tls'
-import { waitForEvent } from './deadline.js'
+import { type Aborted, waitForEvent } from './deadline.js'
 import { TunnelError } from './errors.js'
 import { broken, handshake, isTlsError, reasonIn } from './tls-handshake.js'
 import type { ServerSecurity } from './tls-options.js'
@@ -12,7 +12,7 @@ export const HANDSHAKE = 0x16
 const MESSAGE = 0x00
 
 /** The first byte that a peer sends, which stays in the stream; undefined where it ends before. */
-export async function firstByte(socket: Socket, aborted: AbortSignal): Promise<number | undefined> {
+export async function firstByte(socket: Socket, aborted: Aborted): Promise<number | undefined> {
   for (;;) {
     aborted.throwIfAborted()
     const byte: Buffer | null = socket.read(1)
@@ -48,7 +48,7 @@ export function withoutTls(first: number, { keys }: ServerSecurity): TunnelError
 export async function acceptTls(
   socket: Socket,
   { tls, context, keys }: ServerSecurity,
-  aborted: AbortSignal,
+  aborted: Aborted,
 ): Promise<TLSSocket> {
   let isStranger = false
   const stream = new tls.TLSSocket(socket, {

@@ -1,7 +1,7 @@
 /** What both sides of a TLS handshake have in common. */
 import type { Socket } from 'node:net'
 import type { TLSSocket } from 'node:tls'
-import { waitForEvent } from './deadline.js'
+import { type Aborted, waitForEvent } from './deadline.js'
 import { noteEncryption } from './encryption.js'
 import { reasonOf, TunnelError } from './errors.js'
 import { socketOnError } from './socket.js'
@@ -19,12 +19,12 @@ export async function handshake(
   stream: TLSSocket,
   socket: Socket,
   event: 'secure' | 'secureConnect',
-  aborted: AbortSignal,
+  aborted: Aborted,
 ): Promise<void> {
   stream.on('error', socketOnError)
   noteEncryption(stream, { socket })
   try {
-    await waitForEvent(stream, event, aborted, ['error', 'end', 'close'])
+    await waitForEvent(stream, [event], aborted, ['error', 'end', 'close'])
     const binding = stream
       .exportKeyingMaterial(BINDING_LENGTH, BINDING_LABEL, Buffer.alloc(0))
       .toString('hex')

@@ -1,6 +1,6 @@
 import type dgram from 'node:dgram'
 import { type Address, formatAddress } from './address.js'
-import { waitForEvent, whenAborted } from './deadline.js'
+import { type Aborted, waitForEvent, whenAborted } from './deadline.js'
 import { isSystemError } from './errors.js'
 import { Flow, type OnDrop } from './flow.js'
 import { lookUp } from './lookup.js'
@@ -96,7 +96,7 @@ async function openSockets(
   host: string,
   port: number,
   unref: boolean,
-  aborted: AbortSignal,
+  aborted: Aborted,
 ): Promise<dgram.Socket[]> {
   const addresses = await Promise.race([
     lookUp(host),
@@ -110,7 +110,7 @@ async function openSockets(
   for (const { address, family } of firsts) {
     const socket = openSocket(family === 6 ? 'udp6' : 'udp4', unref)
     // It may fail at once, as where the process has no descriptors left.
-    const ready = waitForEvent(socket, 'connect', aborted)
+    const ready = waitForEvent(socket, ['connect'], aborted)
     socket.connect(port, address)
     try {
       await ready
