@@ -68,39 +68,55 @@ export interface Joint {
 }
 
 /** Joins the two streams of an exchange. They belong to the connection from now on. */
-export function joinConnection({ id, visitor, fromVisitor, fromTarget, throttle }: Joint): Connection {
-  const start = performance.now()
-  const bytes = { in: 0, out: 0 }
-  const connection = {
-    id,
-    visitor,
-    // A flow knows how much of it is datagrams.
-    get bytesIn() {
-      if (fromVisitor instanceof Flow) return fromVisitor.bytesReceived
-      return fromTarget instanceof Flow ? fromTarget.bytesSent : bytes.in
-    },
-    get bytesOut() {
-      if (fromVisitor instanceof Flow) return fromVisitor.bytesSent
-      return fromTarget instanceof Flow ? fromTarget.bytesReceived : bytes.out
-    },
+export function joinConnection(joint: Joint): Connection {
+  return new Joined(joint)
+}
+
+/** A class: an object with getters would be slow to make, and as large as all else that is known of a visitor. */
+class Joined implements Connection {
+  readonly id: string
+  readonly visitor: Visitor
+  readonly closed: Promise<ConnectionEnd>
+  readonly #bytes = { in: 0, out: 0 }
+  /** A flow knows how much of it is datagrams. */
+  readonly #flows: { fromVisitor: Flow | undefined; fromTarget: Flow | undefined }
+
+  constructor({ id, visitor, fromVisitor, fromTarget, throttle }: Joint) {
+    this.id = id
+    this.visitor = visitor
+    this.#flows = { fromVisitor: asFlow(fromVisitor), fromTarget: asFlow(fromTarget) }
+    const start = performance.now()
+    reserve.enter()
+    const ended = relay(fromVisitor, fromTarget, {
+      through: { in: throttle?.in.stage(), out: throttle?.out.stage() },
+      onBytes: (direction, count) => {
+        this.#bytes[direction] += count
+      },
+    })
+    this.closed = ended.then(({ error }) => {
+      reserve.leave()
+      return {
+        bytesIn: this.bytesIn,
+        bytesOut: this.bytesOut,
+        duration: performance.now() - start,
+        ...(error && { error: toTunnelError(error, 'connection-lost', 'the connection broke') }),
+      }
+    })
   }
-  reserve.enter()
-  const ended = relay(fromVisitor, fromTarget, {
-    through: { in: throttle?.in.stage(), out: throttle?.out.stage() },
-    onBytes(direction, count) {
-      bytes[direction] += count
-    },
-  })
-  const closed = ended.then(({ error }): ConnectionEnd => {
-    reserve.leave()
-    return {
-      bytesIn: connection.bytesIn,
-      bytesOut: connection.bytesOut,
-      duration: performance.now() - start,
-      ...(error && { error: toTunnelError(error, 'connection-lost', 'the connection broke') }),
-    }
-  })
-  return Object.assign(connection, { closed })
+
+  get bytesIn(): number {
+    const { fromVisitor, fromTarget } = this.#flows
+    return fromVisitor?.bytesReceived ?? fromTarget?.bytesSent ?? this.#bytes.in
+  }
+
+  get bytesOut(): number {
+    const { fromVisitor, fromTarget } = this.#flows
+    return fromVisitor?.bytesSent ?? fromTarget?.bytesReceived ?? this.#bytes.out
+  }
+}
+
+function asFlow(stream: Duplex): Flow | undefined {
+  return stream instanceof Flow ? stream : undefined
 }
 
 /** Options of every `close`. */
