@@ -19,6 +19,9 @@ const MAX_QUEUED = 1_048_576
 /** Bytes that may wait while there is room for many more messages that need not be sent at once. */
 const ROOMY = MAX_QUEUED / 2
 
+/** Bytes of messages that may wait for the end of the event loop's turn. */
+const MAX_HELD = 16_384
+
 /** How long the peer may take to read the last message and to end the connection, in milliseconds. */
 export const LINGER = 1_000
 
@@ -59,8 +62,19 @@ class Channel<In, Out extends FromClient | FromServer> {
     if (this.stream.writableLength > MAX_QUEUED) {
       this.stream.destroy(new TunnelError('limit-reached', 'the peer does not read its messages'))
     } else {
+      this.#hold()
       this.stream.write(encode(message))
     }
+  }
+
+  /** What is sent in one turn of the event loop goes out together, with what the stream's next owner writes in it. */
+  #hold(): void {
+    const { stream } = this
+    const isHeld = stream.writableCorked > 0
+    if (isHeld && stream.writableLength < MAX_HELD) return
+    if (isHeld) stream.uncork()
+    else setImmediate(() => stream.uncork())
+    stream.cork()
   }
 
   /** Resolves when there is room for more messages, as the peer has read those before; with false, where there never will be. */
@@ -80,17 +94,28 @@ class Channel<In, Out extends FromClient | FromServer> {
    * `protocol-violation`, with `connection-lost`, or with the error of an interruption or of the stream.
    */
   async receive(): Promise<In | undefined> {
-    const header = await this.peek()
-    this.#header = undefined
-    if (!header) return undefined
-    const json = await this.#take(decodeLength(header))
-    if (!json) throw cutOff()
-    return this.#decode(json)
+    for (;;) {
+      const header = this.#header ?? this.#take(HEADER)
+      if (header === undefined) return undefined
+      this.#header = header ?? undefined
+      const json = header && this.#take(decodeLength(header))
+      if (json === undefined) throw cutOff()
+      if (json) {
+        this.#header = undefined
+        return this.#decode(json)
+      }
+      await this.#change()
+    }
   }
 
   /** The four bytes with which the next message begins, and which stay where they are; undefined at the end of the stream. */
   async peek(): Promise<Buffer | undefined> {
-    this.#header ??= await this.#take(HEADER)
+    while (!this.#header) {
+      const header = this.#take(HEADER)
+      if (header === undefined) return undefined
+      if (header) this.#header = header
+      else await this.#change()
+    }
     return this.#header
   }
 
@@ -149,22 +174,22 @@ class Channel<In, Out extends FromClient | FromServer> {
     return this.stream
   }
 
-  /** So many bytes, or undefined at the end of the stream. */
-  async #take(size: number): Promise<Buffer | undefined> {
-    for (;;) {
-      if (this.#interruption) throw this.#interruption
-      const bytes: Buffer | null = this.stream.read(size)
-      // A stream that has ended gives what is left, however little.
-      if (bytes) {
-        if (bytes.length < size) throw cutOff()
-        return bytes
-      }
-      if (this.stream.readableEnded || this.#hasLeft) return undefined
-      if (this.stream.destroyed) throw this.stream.errored ?? cutOff()
-      await new Promise<void>((resolve) => {
-        this.#wake = resolve
-      })
-    }
+  /** So many bytes; null where they have not come yet, undefined at the end of the stream. */
+  #take(size: number): Buffer | null | undefined {
+    if (this.#interruption) throw this.#interruption
+    const bytes: Buffer | null = this.stream.read(size)
+    // A stream that has ended gives what is left, however little.
+    if (bytes && bytes.length < size) throw cutOff()
+    if (bytes) return bytes
+    if (this.stream.readableEnded || this.#hasLeft) return undefined
+    if (this.stream.destroyed) throw this.stream.errored ?? cutOff()
+    return null
+  }
+
+  #change(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#wake = resolve
+    })
   }
 
   readonly #streamOnChange = () => this.#wake()
