@@ -73,6 +73,7 @@ export function groupsOf(address: string): number[] {
 
 /** What one user has: an IPv4 address, or a network of IPv6, in which everybody has 2^64 addresses (RFC 4291, 2.5.4). */
 export function networkOf(address: string): string {
+  if (!address.includes(':')) return address
   const bare = address.replace(/%.*/, '')
   return net.isIPv6(bare) ? groupsOf(bare).slice(0, 4).join(':') : address
 }

@@ -140,8 +140,9 @@ export function decode<S extends Shapes>(json: Buffer, shapes: S): MessageOf<S> 
     throw violation(`sent a message of unknown type ${quote(type)}`)
   }
   const message: Record<string, unknown> = { type }
-  for (const [field, check] of Object.entries(shapes[type] as Shape)) {
-    if (!check(value[field])) throw violation(`sent ${type} with ${field} ${quote(value[field])}`)
+  const shape = shapes[type] as Shape
+  for (const field in shape) {
+    if (!shape[field]?.(value[field])) throw violation(`sent ${type} with ${field} ${quote(value[field])}`)
     if (value[field] !== undefined) message[field] = value[field]
   }
   return message as MessageOf<S>
