@@ -10,11 +10,17 @@ const MAX_DATAGRAM = 65_527
 /** Bytes of a datagram's length. */
 const LENGTH = 2
 
-/** A datagram as bytes of the stream. */
-export function encodeDatagram(datagram: Buffer): Buffer {
-  const bytes = Buffer.allocUnsafe(LENGTH + datagram.length)
-  bytes.writeUInt16BE(datagram.length)
-  datagram.copy(bytes, LENGTH)
+/** Datagrams as bytes of the stream. */
+export function encodeDatagrams(datagrams: readonly Buffer[]): Buffer {
+  let size = 0
+  for (const { length } of datagrams) size += LENGTH + length
+  const bytes = Buffer.allocUnsafe(size)
+  let at = 0
+  for (const datagram of datagrams) {
+    at = bytes.writeUInt16BE(datagram.length, at)
+    bytes.set(datagram, at)
+    at += datagram.length
+  }
   return bytes
 }
 

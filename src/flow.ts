@@ -1,5 +1,5 @@
 import { Duplex } from 'node:stream'
-import { DatagramDecoder, encodeDatagram } from './datagrams.js'
+import { DatagramDecoder, encodeDatagrams } from './datagrams.js'
 import { TunnelError } from './errors.js'
 
 /** What a flow holds of datagrams that its reader has not taken yet: bytes, and datagrams however small. */
@@ -8,6 +8,9 @@ const MAX_QUEUED = 1_024
 
 /** What all flows of one public port hold together, in bytes. */
 const MAX_QUEUED_TOGETHER = 16_777_216
+
+/** Bytes for which a write of their own is worth it: as many as a socket reads at a time. */
+const FULL = 65_536
 
 const OVER_LIMIT = 'they came faster than the limit allows'
 
@@ -37,7 +40,8 @@ export type OnDrop = (count: number, reason: string) => void
  * The datagrams between two addresses as a byte stream, so that a relay can carry them: what is read from it and
  * written to it is framed as `datagrams.ts` says. It has no half-close: where one direction ends, both do.
  *
- * Datagrams that come while nobody takes them wait in a queue, and are dropped where that is full.
+ * Datagrams that come while nobody takes them wait in a queue, and are dropped where that is full. One that comes alone is handed on at
+ * once. In a burst, those of one turn of the event loop are handed on together, as a write for each costs more than all else.
  */
 export class Flow extends Duplex {
   readonly #options: FlowOptions
@@ -48,6 +52,9 @@ export class Flow extends Duplex {
   readonly #together: { bytes: number }
   /** Whether the reader waits for more. */
   #isWanted = false
+  /** Datagrams that came in this turn of the event loop, and in the last in which any came. */
+  #inTurn = 0
+  #inLastTurn = 0
   #isFinished = false
   #bytesReceived = 0
   #bytesSent = 0
@@ -91,10 +98,12 @@ export class Flow extends Duplex {
     }
     this.#use()
     this.#bytesReceived += datagram.length
-    this.#queue.push(encodeDatagram(datagram))
+    this.#queue.push(datagram)
     this.#queuedBytes += datagram.length
     this.#together.bytes += datagram.length
-    if (this.#isWanted) this._read()
+    if (this.#inTurn++ === 0) setImmediate(() => this.#turnOnEnd())
+    const isBurst = this.#inLastTurn > 1
+    if (this.#isWanted && (!isBurst || this.#queuedBytes >= FULL)) this._read()
   }
 
   /** Ends the flow behind what has come. */
@@ -112,10 +121,16 @@ export class Flow extends Duplex {
     if (this.#isWanted) this._read()
   }
 
+  #turnOnEnd(): void {
+    this.#inLastTurn = this.#inTurn
+    this.#inTurn = 0
+    if (this.#isWanted) this._read()
+  }
+
   override _read(): void {
     this.#isWanted = true
     if (this.#queue.length > 0) {
-      const bytes = this.#queue.length === 1 ? this.#queue[0] : Buffer.concat(this.#queue)
+      const bytes = encodeDatagrams(this.#queue)
       this.#clear()
       this.#isWanted = false
       this.push(bytes)

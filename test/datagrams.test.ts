@@ -3,7 +3,7 @@ import fc from 'fast-check'
 import { pEvent } from 'p-event'
 import { type Connection, createServer, openTunnel, TunnelError } from 'pipe-tunnel'
 import { describe, expect, test } from 'vitest'
-import { DatagramDecoder, encodeDatagram } from '../src/datagrams.js'
+import { DatagramDecoder, encodeDatagrams } from '../src/datagrams.js'
 import { fakeServer, type RawPeer } from './helpers/raw-peer.js'
 import {
   framed,
@@ -37,7 +37,11 @@ describe('a datagram on a data stream', () => {
     ['ab'.repeat(256), `0100${'ab'.repeat(256)}`],
     ['00'.repeat(MAX), `fff7${'00'.repeat(MAX)}`],
   ])('is its length and its bytes (%#)', (datagram, bytes) => {
-    expect(encodeDatagram(hex(datagram)).toString('hex')).toBe(bytes)
+    expect(encodeDatagrams([hex(datagram)]).toString('hex')).toBe(bytes)
+  })
+
+  test.each(vectors)('follows the one before: %s', (bytes, datagrams) => {
+    expect(encodeDatagrams(datagrams.map(hex))).toEqual(hex(bytes))
   })
 
   test.each(vectors)('comes out of the bytes %s wherever they are cut', (bytes, datagrams) => {
@@ -114,9 +118,7 @@ describe('a datagram on a data stream', () => {
       fc.property(fc.array(datagram), sizes, (list, sizes) => {
         const datagrams = list.map((one) => Buffer.from(one))
         const decoder = new DatagramDecoder()
-        const out = chunksOf(Buffer.concat(datagrams.map(encodeDatagram)), sizes).flatMap((chunk) =>
-          decoder.decode(chunk),
-        )
+        const out = chunksOf(encodeDatagrams(datagrams), sizes).flatMap((chunk) => decoder.decode(chunk))
         expect(decoder.isBetween).toBe(true)
         expect(out.length).toBe(datagrams.length)
         expect(out.every((one, i) => one.equals(datagrams[i] as Buffer))).toBe(true)
