@@ -64,6 +64,8 @@ class Flows {
   readonly #settings: FlowSettings
   /** Those that take datagrams, by the visitor's address, the one that was silent the longest first. */
   readonly #taking = new Map<string, Flow>()
+  /** The last of them. Most datagrams follow one of the same flow, and then there is nothing to look up, or to move. */
+  #latest: { from: dgram.RemoteInfo; flow: Flow } | undefined
   readonly #open = new Set<Flow>()
   readonly #queue = { bytes: 0 }
 
@@ -73,6 +75,8 @@ class Flows {
   }
 
   get(from: dgram.RemoteInfo): Flow | undefined {
+    const latest = this.#latest
+    if (latest?.from.port === from.port && latest.from.address === from.address) return latest.flow
     return this.#taking.get(keyOf(from))
   }
 
@@ -96,16 +100,21 @@ class Flows {
         attempt(done, () => this.#socket.send(datagram, from.port, from.address, done))
       },
       onUse: () => {
+        if (this.#latest === one) return
         // To the end of the order, unless it is finished: then the key may be that of the next.
         if (this.#taking.get(key) !== flow) return
         this.#taking.delete(key)
         this.#taking.set(key, flow)
+        this.#latest = one
       },
       onFinish: () => {
         if (this.#taking.get(key) === flow) this.#taking.delete(key)
+        if (this.#latest === one) this.#latest = undefined
       },
     })
+    const one = { from, flow }
     this.#taking.set(key, flow)
+    this.#latest = one
     this.#open.add(flow)
     // Its owner may be gone when it breaks; `errored` keeps why.
     flow.on('error', () => {}).once('close', () => this.#open.delete(flow))
