@@ -1,0 +1,140 @@
+/** The benchmark measures, tells what it can't measure, and reads what other programs write. */
+import { spawnSync } from 'node:child_process'
+import { readFile } from 'node:fs/promises'
+import { fileURLToPath } from 'node:url'
+import { expect, test } from 'vitest'
+import { judge } from './bench/goals.js'
+import { readSockperf } from './bench/measures/round-trip.js'
+import { find, packages } from './bench/programs.js'
+import type { Results } from './bench/run.js'
+import { median, percentile } from './bench/statistics.js'
+import { formatNumber, markdownOf, tablesOf, textOf } from './bench/tables.js'
+import { readWrk } from './bench/wrk.js'
+
+const at = (path: string) => fileURLToPath(new URL(path, import.meta.url))
+
+test('it measures in one short round, and judges', { timeout: 120_000 }, (context) => {
+  if (process.platform !== 'linux') context.skip('it reads /proc, which Linux alone has')
+  if (!find('iperf3') || !find('socat')) context.skip('missing: iperf3 or socat')
+  const { stdout, stderr, status } = bench('--rounds', '1', '--measure', 'throughput,ready')
+
+  expect(status, stderr).toBe(0)
+  expect(stdout).toMatch(/^Throughput of one stream \(iperf3\)\n +up, Gbit\/s +of direct/)
+  for (const way of ['direct', 'two socats', 'plain', 'TLS']) {
+    expect(stdout).toMatch(new RegExp(`^ +${way}  +[\\d.]+ +[\\d.]+ +[\\d.]+`, 'm'))
+  }
+  expect(stdout).toMatch(/^ +throughput up, of two socats +[\d.]+ +at least 0.9 +(met|missed by \d+ %)$/m)
+  expect(stdout).toMatch(/^ +openTunnel in process, ms +[\d.]+ +at most 5 +(met|missed by \d+ %)$/m)
+  expect(stdout).toMatch(/^ +UDP round trip, of direct +- .* not measured$/m)
+})
+
+test.each([
+  ['--rounds', '0', 'whole number above 0'],
+  ['--only', 'plain,carrier-pigeon', 'not carrier-pigeon'],
+  ['--measure', 'luck', 'not luck'],
+])('it refuses %s %s', (option, value, reason) => {
+  const { status, stderr } = bench(option, value)
+
+  expect([status, stderr]).toEqual([2, expect.stringContaining(reason)])
+})
+
+test('the list of Debian packages is that of the programs', async () => {
+  const list = await readFile(at('bench/apt-packages.txt'), 'utf8')
+
+  expect(list.trim().split('\n')).toEqual([...new Set(Object.values(packages))].sort())
+})
+
+test('the median is the middle, or lies between the two in the middle', () => {
+  expect([median([3, 1, 2]), median([4, 1, 2, 3]), median([])]).toEqual([2, 2.5, Number.NaN])
+})
+
+test('a percentile is one of the values', () => {
+  const values = Array.from({ length: 100 }, (_, i) => 100 - i)
+
+  expect([0.5, 0.99, 1].map((part) => percentile(values, part))).toEqual([50, 99, 100])
+})
+
+test('numbers have three digits', () => {
+  const shown = [0.123, 1.004, 12.34, 123.4, 12_345.6, Number.NaN].map(formatNumber)
+
+  expect(shown).toEqual(['0.12', '1.00', '12.3', '123', '12,346', '-'])
+})
+
+test('a table has the medians, the ratios, and why there is nothing', () => {
+  const measures = { speed: { title: 'Speed', metrics: { up: { title: 'up, Gbit/s' } } } }
+  const results: Results = {
+    speed: {
+      direct: { rounds: [{ up: 10 }, { up: 30 }, { up: 20 }] },
+      plain: { rounds: [{ up: 5 }] },
+      mux: { rounds: [{ up: 1 }], missing: 'no such | way\nat all' },
+    },
+  }
+  const [table] = tablesOf(measures, results)
+
+  expect(table && textOf(table)).toBe(
+    [
+      'Speed',
+      '          up, Gbit/s  of direct',
+      '  direct        20.0       1.00',
+      '  plain         5.00       0.25',
+      '  mux     not available: no such | way',
+    ].join('\n'),
+  )
+  expect(table && markdownOf(table)).toBe(
+    [
+      '### Speed',
+      '',
+      '|  | up, Gbit/s | of direct |',
+      '| --- | ---: | ---: |',
+      '| direct | 20.0 | 1.00 |',
+      '| plain | 5.00 | 0.25 |',
+      '| mux | not available: no such \\| way |  |',
+    ].join('\n'),
+  )
+})
+
+test('goals are met at their limit, and missed by how much is told', () => {
+  const results: Results = { speed: { plain: { rounds: [{ up: 0.9, cost: 1.5 }] } } }
+  const goals = [
+    { title: 'up', value: of('up'), atLeast: 0.9 },
+    { title: 'cost', value: of('cost'), atMost: 1.2 },
+    { title: 'other', value: of('other'), atMost: 1.2 },
+  ]
+
+  expect(judge(results, goals)).toMatchObject([
+    { isMet: true, by: 0 },
+    { isMet: false, by: expect.closeTo(0.25) },
+    { isMet: false, value: Number.NaN },
+  ])
+
+  function of(metric: string) {
+    return (median: (measure: string, metric: string, way: string) => number) =>
+      median('speed', metric, 'plain')
+  }
+})
+
+test.each(['us', 'ms', 's'])('what wrk writes is read, where it measures in %s', (unit) => {
+  const text = `  Latency Distribution\n     50%  1.00${unit}\n     99%  2.50${unit}\n  4098 requests in 1.01s, 5.00MB read\nRequests/sec:   4057.42\n`
+  const milliseconds = { us: 0.0025, ms: 2.5, s: 2_500 }[unit]
+
+  expect(readWrk(text)).toEqual({ requests: 4_098, rate: 4_057.42, p99: milliseconds })
+})
+
+test('requests that fail are no figures', () => {
+  const text =
+    '  100 requests in 1.00s, 1MB read\n  Socket errors: connect 0, read 7, write 0, timeout 1\nRequests/sec: 100.00\n'
+
+  expect(() => readWrk(text)).toThrow('8 of 100 requests failed')
+  expect(() => readWrk('')).toThrow('no answers')
+})
+
+test('what sockperf writes is read', () => {
+  const text = '---> percentile 99.000 =   11.869\n---> percentile 50.000 =    4.462\n'
+
+  expect(readSockperf(text)).toEqual({ median: 4.462, p99: 11.869 })
+  expect(() => readSockperf('No messages were received')).toThrow('no answers')
+})
+
+function bench(...args: string[]) {
+  return spawnSync(process.execPath, [at('bench/main.js'), ...args], { encoding: 'utf8', timeout: 110_000 })
+}

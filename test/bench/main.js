@@ -1,0 +1,89 @@
+// @ts-check
+/**
+ * The ways from a visitor to a target, measured side by side. Needs dist/, and Linux.
+ *
+ *     npm run bench -- --rounds 3 --seconds 1 --only plain,direct --measure throughput,keep-alive
+ */
+import { parseArgs } from 'node:util'
+import { goalsTable } from './goals.js'
+import { measures } from './measures/index.js'
+import { install } from './programs.js'
+import { runAll } from './run.js'
+import { tablesOf, textOf } from './tables.js'
+import { ways } from './ways/index.js'
+
+/** How shells name an end by Ctrl-C. */
+const INTERRUPTED = 130
+
+for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(name, () => process.exit(INTERRUPTED))
+
+const settings = readArguments()
+if (process.platform !== 'linux')
+  fail('the benchmark reads CPU times and memory from /proc, which Linux alone has')
+const start = performance.now()
+install(tell)
+const results = await runAll(settings.measures, { ...settings, tell })
+for (const table of [...tablesOf(settings.measures, results), goalsTable(results)]) say(`${textOf(table)}\n`)
+
+function readArguments() {
+  const { values } = parseArgs({
+    options: {
+      rounds: { type: 'string', default: '3' },
+      seconds: { type: 'string', default: '1' },
+      only: { type: 'string' },
+      measure: { type: 'string' },
+    },
+  })
+  return {
+    rounds: readNumber('rounds', values.rounds),
+    seconds: readNumber('seconds', values.seconds),
+    ways: readNames('only', values.only, ways),
+    measures: Object.fromEntries(
+      readNames('measure', values.measure, measures).map((name) => [name, measures[name]]),
+    ),
+  }
+}
+
+/**
+ * @param {string} option
+ * @param {string} value
+ */
+function readNumber(option, value) {
+  const number = Number(value)
+  if (!Number.isInteger(number) || number < 1) fail(`--${option} takes a whole number above 0, not ${value}`)
+  return number
+}
+
+/**
+ * @template {object} T
+ * @param {string} option
+ * @param {string | undefined} value
+ * @param {T} all
+ */
+function readNames(option, value, all) {
+  const names = value?.split(',') ?? Object.keys(all)
+  const unknown = names.find((name) => !Object.hasOwn(all, name))
+  if (unknown !== undefined)
+    fail(`--${option} takes names from ${Object.keys(all).join(', ')}; not ${unknown}`)
+  return /** @type {(keyof T)[]} */ (names)
+}
+
+/**
+ * @param {string} message
+ * @returns {never}
+ */
+function fail(message) {
+  process.stderr.write(`bench: ${message}\n`)
+  process.exit(2)
+}
+
+/** @param {string} line */
+function tell(line) {
+  const seconds = ((performance.now() - start) / 1_000).toFixed(0)
+  process.stderr.write(`${seconds.padStart(4)} s  ${line}\n`)
+}
+
+/** @param {string} text */
+function say(text) {
+  process.stdout.write(`${text}\n`)
+}

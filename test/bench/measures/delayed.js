@@ -1,0 +1,59 @@
+// @ts-check
+/** What a link of 50 ms between client and server does to a new visitor, and to one stream. */
+import { once } from 'node:events'
+import net from 'node:net'
+import { iperf } from '../iperf.js'
+import { median } from '../statistics.js'
+import { startEcho, startIperf } from '../targets.js'
+import { askEcho } from '../visitors.js'
+
+/** Visitors of a round, one after the other. */
+const VISITORS = 8
+
+/** @type {import('./index.js').Measure} */
+export const firstByte = {
+  title: 'A new visitor over a link of 50 ms',
+  ways: ['plain', 'TLS', 'mux', 'mux TLS'],
+  programs: [],
+  metrics: { time: { title: 'until the first byte, ms' } },
+  isDelayed: true,
+  startTarget: startEcho,
+  async run({ port }) {
+    const times = []
+    for (let i = 0; i < VISITORS; i++) times.push(await visit(port))
+    return { time: median(times) }
+  },
+}
+
+/** @type {import('./index.js').Measure} */
+export const delayedThroughput = {
+  title: 'Throughput of one stream over a link of 50 ms (iperf3)',
+  ways: ['plain', 'TLS', 'mux', 'mux TLS'],
+  programs: ['iperf3'],
+  metrics: { up: { title: 'up, Gbit/s' }, down: { title: 'down, Gbit/s' } },
+  isDelayed: true,
+  startTarget: startIperf,
+  async run({ port }, seconds) {
+    // Its first round trips are the link's.
+    const options = { port, seconds: seconds + 1 }
+    return { up: (await iperf(options)).rate, down: (await iperf({ ...options, isDown: true })).rate }
+  },
+}
+
+/**
+ * Milliseconds from connecting to the first byte that comes back.
+ *
+ * @param {number} port
+ */
+async function visit(port) {
+  const start = performance.now()
+  const socket = net.connect({ host: '127.0.0.1', port, noDelay: true })
+  socket.on('error', () => {})
+  try {
+    await once(socket, 'connect')
+    await askEcho(socket, 1)
+    return performance.now() - start
+  } finally {
+    socket.destroy()
+  }
+}
