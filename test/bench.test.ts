@@ -1,15 +1,22 @@
 /** The benchmark measures, tells what it can't measure, and reads what other programs write. */
-import { spawnSync } from 'node:child_process'
-import { readFile } from 'node:fs/promises'
+import { spawn, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
+import { existsSync } from 'node:fs'
+import { readdir, readFile } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
 import { expect, test } from 'vitest'
 import { judge } from './bench/goals.js'
+import { readVersion } from './bench/machine.js'
 import { readSockperf } from './bench/measures/round-trip.js'
+import { replaceBlock } from './bench/page.js'
+import { barChart, lineChart } from './bench/picture.js'
+import { treeOf } from './bench/proc.js'
 import { find, packages } from './bench/programs.js'
 import type { Results } from './bench/run.js'
 import { median, percentile } from './bench/statistics.js'
 import { formatNumber, markdownOf, tablesOf, textOf } from './bench/tables.js'
 import { readWrk } from './bench/wrk.js'
+import { temporaryFolder } from './helpers/command.js'
 
 const at = (path: string) => fileURLToPath(new URL(path, import.meta.url))
 
@@ -26,6 +33,28 @@ test('it measures in one short round, and judges', { timeout: 120_000 }, (contex
   expect(stdout).toMatch(/^ +throughput up, of two socats +[\d.]+ +at least 0.9 +(met|missed by \d+ %)$/m)
   expect(stdout).toMatch(/^ +openTunnel in process, ms +[\d.]+ +at most 5 +(met|missed by \d+ %)$/m)
   expect(stdout).toMatch(/^ +UDP round trip, of direct +- .* not measured$/m)
+})
+
+test('Ctrl-C ends all that it has started, and leaves no files', async (context) => {
+  if (process.platform !== 'linux') context.skip('it reads /proc, which Linux alone has')
+  if (!find('wrk') || !find('nginx')) context.skip('missing: wrk or nginx')
+  await using folder = await temporaryFolder()
+  const args = [at('bench/main.js'), '--measure', 'keep-alive', '--only', 'plain', '--seconds', '30']
+  const child = spawn(process.execPath, args, {
+    env: { ...process.env, TMPDIR: folder.path },
+    stdio: 'ignore',
+  })
+  const started = () => treeOf([Number(child.pid)])
+  await expect.poll(() => started().length, { timeout: 20_000 }).toBeGreaterThan(4)
+  const pids = started()
+  child.kill('SIGINT')
+  const [code] = await once(child, 'exit')
+
+  expect(code).toBe(130)
+  await expect
+    .poll(() => pids.filter((pid) => existsSync(`/proc/${pid}/exe`)), { timeout: 20_000 })
+    .toEqual([])
+  expect(await readdir(folder.path)).toEqual([])
 })
 
 test.each([
@@ -126,6 +155,61 @@ test('requests that fail are no figures', () => {
 
   expect(() => readWrk(text)).toThrow('8 of 100 requests failed')
   expect(() => readWrk('')).toThrow('no answers')
+})
+
+test('a bar is as long as its value, and tells it', () => {
+  const rows = [
+    { name: 'direct', values: [10] },
+    { name: 'a & b', values: [5] },
+  ]
+  const picture = barChart({
+    title: 'Speed <fast>',
+    series: ['speed'],
+    rows,
+    format: (value) => `${value} m`,
+  })
+  const widths = [...picture.matchAll(/<rect [^>]*width="([\d.]+)"/g)].map(([, width]) => Number(width))
+
+  expect(widths[0]).toBeGreaterThan(100)
+  expect(widths).toEqual([widths[0], Number(widths[0]) / 2])
+  expect(picture.match(/(?<=>)[^<\n]+(?=<\/text>)/g)).toEqual([
+    'Speed &lt;fast>',
+    'direct',
+    '10 m',
+    'a &amp; b',
+    '5 m',
+  ])
+})
+
+test('lines go over powers of ten, and their names do not lie on each other', () => {
+  const points = [1, 10, 100].map((x) => [x, x] as const)
+  const lines = ['plain', 'mux'].map((name) => ({ name, points }))
+  const picture = lineChart({ title: 'Growth', lines, format: String })
+  const [, ...xy] =
+    /d="M([\d.]+) ([\d.]+)L([\d.]+) ([\d.]+)L([\d.]+) ([\d.]+)"/.exec(picture)?.map(Number) ?? []
+  const [x1 = 0, y1 = 0, x2 = 0, y2 = 0, x3 = 0, y3 = 0] = xy
+  const heights = ['plain', 'mux'].map((name) =>
+    Number(new RegExp(`y="([\\d.]+)">${name}<`).exec(picture)?.[1]),
+  )
+
+  expect([x2 - x1, y1 - y2]).toEqual([x3 - x2, y2 - y3].map((distance) => expect.closeTo(distance, 0)))
+  expect(Math.abs(Number(heights[0]) - Number(heights[1]))).toBeGreaterThan(12)
+})
+
+test('what was measured replaces what stood between its markers, and nothing else', () => {
+  const text = 'a\n<!-- growth: written by npm run bench -->\nold\n<!-- growth: end -->\nb\n'
+
+  expect(replaceBlock(text, 'growth', 'new')).toBe(text.replace('old', '\nnew\n'))
+  expect(() => replaceBlock(text, 'results', 'new')).toThrow('no block «results»')
+})
+
+test.each([
+  ['socat version 1.7.4.4 on 06 Nov 2022 08:15:51', '1.7.4.4'],
+  ['OpenSSH_9.2p1 Debian-2+deb12u10, OpenSSL 3.0.19', '9.2p1'],
+  ['wrk debian/4.1.0-3+b2 [epoll]', '4.1.0'],
+  ['no version at all', 'unknown'],
+])('of «%s» the version is %s', (text, version) => {
+  expect(readVersion(text)).toBe(version)
 })
 
 test('what sockperf writes is read', () => {

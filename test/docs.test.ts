@@ -287,17 +287,21 @@ describe('cli.md', () => {
   })
 })
 
-test.each([...docs, 'docs/design.md', 'docs/protocol.md', 'docs/reliability.md', 'CHANGELOG.md'])(
-  'links in %s lead somewhere',
-  async (file) => {
-    const text = await readRepository(file)
-    for (const [, path, anchor] of text.matchAll(/\]\((?!https?:)([^)#]*)(?:#([^)]+))?\)/g)) {
-      const target = path ? normalize(join(file, '..', path)) : file
-      expect(existsSync(join(repository, target)), `${target}, from ${file}`).toBe(true)
-      if (anchor) expect(anchorsOf(await readRepository(target))).toContain(anchor)
-    }
-  },
-)
+test.each([
+  ...docs,
+  'docs/design.md',
+  'docs/performance.md',
+  'docs/protocol.md',
+  'docs/reliability.md',
+  'CHANGELOG.md',
+])('links in %s lead somewhere', async (file) => {
+  const text = await readRepository(file)
+  for (const [, path, anchor] of text.matchAll(/\]\((?!https?:)([^)#]*)(?:#([^)]+))?\)/g)) {
+    const target = path ? normalize(join(file, '..', path)) : file
+    expect(existsSync(join(repository, target)), `${target}, from ${file}`).toBe(true)
+    if (anchor) expect(anchorsOf(await readRepository(target))).toContain(anchor)
+  }
+})
 
 test('the changelog has an entry for this version', async () => {
   expect(await readRepository('CHANGELOG.md')).toContain(`\n## [${packageJson.version}] - `)

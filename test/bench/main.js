@@ -6,7 +6,9 @@
  */
 import { parseArgs } from 'node:util'
 import { goalsTable } from './goals.js'
+import { grow, growthTables } from './growth/index.js'
 import { measures } from './measures/index.js'
+import { writeGrowth, writeResults } from './page.js'
 import { install } from './programs.js'
 import { runAll } from './run.js'
 import { tablesOf, textOf } from './tables.js'
@@ -22,8 +24,21 @@ if (process.platform !== 'linux')
   fail('the benchmark reads CPU times and memory from /proc, which Linux alone has')
 const start = performance.now()
 install(tell)
-const results = await runAll(settings.measures, { ...settings, tell })
-for (const table of [...tablesOf(settings.measures, results), goalsTable(results)]) say(`${textOf(table)}\n`)
+for (const table of settings.growth ? await measureGrowth() : await measureAll()) say(`${textOf(table)}\n`)
+
+async function measureAll() {
+  const results = await runAll(settings.measures, { ...settings, tell })
+  const tables = [...tablesOf(settings.measures, results), goalsTable(results)]
+  if (settings.write) writeResults(results, tables)
+  return tables
+}
+
+async function measureGrowth() {
+  const grown = await grow({ ...settings, tell })
+  const tables = growthTables(grown)
+  if (settings.write) writeGrowth(grown, tables)
+  return tables
+}
 
 function readArguments() {
   const { values } = parseArgs({
@@ -32,10 +47,16 @@ function readArguments() {
       seconds: { type: 'string', default: '1' },
       only: { type: 'string' },
       measure: { type: 'string' },
+      growth: { type: 'boolean', default: false },
+      write: { type: 'boolean', default: false },
     },
   })
+  if (values.write && (values.only || values.measure))
+    fail('--write takes all that is measured: leave --only and --measure out')
   return {
+    write: values.write,
     rounds: readNumber('rounds', values.rounds),
+    growth: values.growth,
     seconds: readNumber('seconds', values.seconds),
     ways: readNames('only', values.only, ways),
     measures: Object.fromEntries(

@@ -24,22 +24,24 @@ export function treeOf(pids) {
 }
 
 /**
- * CPU seconds that the processes and all their forks have used so far, in the kernel as well.
+ * CPU seconds that the processes and all their forks have used so far, in the kernel as well; NaN where there are none.
  *
  * @param {readonly number[]} pids
  */
 export function cpuSeconds(pids) {
+  if (pids.length === 0) return Number.NaN
   // Of forks that have ended, their parents have the times.
   return treeOf(pids).reduce((sum, pid) => sum + (readStat(pid)?.ticks ?? 0), 0) / TICKS
 }
 
 /**
  * Bytes of memory that the processes and all their forks hold themselves: what is resident, without files. Pages that
- * forks share count once.
+ * forks share count once. NaN where there are no processes.
  *
  * @param {readonly number[]} pids
  */
 export function memory(pids) {
+  if (pids.length === 0) return Number.NaN
   return treeOf(pids).reduce((sum, pid) => {
     const kilobytes = /^Pss_Anon: +(\d+) kB$/m.exec(read(`/proc/${pid}/smaps_rollup`))
     return sum + Number(kilobytes?.[1] ?? 0) * 1_024

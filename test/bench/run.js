@@ -115,11 +115,13 @@ async function runWays(measure, outcomes, { rounds, seconds, tell }) {
 }
 
 /**
+ * Rejects where it takes too long.
+ *
  * @template T
  * @param {Promise<T>} promise
  * @param {number} timeout
  */
-async function inTime(promise, timeout) {
+export async function inTime(promise, timeout) {
   const settled = new AbortController()
   const late = wait(timeout, undefined, { signal: settled.signal }).then(() => {
     throw new Error(`took longer than ${timeout} ms`)
@@ -132,6 +134,6 @@ async function inTime(promise, timeout) {
 }
 
 /** @param {unknown} error */
-function reasonOf(error) {
+export function reasonOf(error) {
   return error instanceof Error ? error.message : String(error)
 }

@@ -17,6 +17,10 @@ export class Visitors {
     this.#port = port
   }
 
+  get count() {
+    return this.#sockets.length
+  }
+
   /**
    * Lets more of them come; resolves when each has got an answer.
    *

@@ -22,6 +22,6 @@ export const throughput = {
     const up = await iperf({ port, seconds })
     const down = await iperf({ port, seconds, isDown: true })
     const cpu = (cpuSeconds(pids) - before) / ((up.bytes + down.bytes) / GIB)
-    return { up: up.rate, down: down.rate, cpu: pids.length > 0 ? cpu : Number.NaN }
+    return { up: up.rate, down: down.rate, cpu }
   },
 }
