@@ -1,15 +1,19 @@
 // @ts-check
 /** What is aimed at, as ratios wherever that can be: they differ little from machine to machine. */
-import { medianOf } from './run.js'
+import { medianOf, ratioOf } from './run.js'
 import { formatNumber } from './tables.js'
 
 /** @typedef {import('./run.js').Results} Results */
-/** @typedef {(measure: string, metric: string, way: string) => number} MedianOf */
+/**
+ * A figure, or its ratio to another way's.
+ *
+ * @typedef {(measure: string, metric: string, way: string, reference?: string) => number} Read
+ */
 
 /**
  * @typedef {object} Goal
  * @property {string} title
- * @property {(of: MedianOf) => number} value
+ * @property {(read: Read) => number} value
  * @property {number} [atLeast]
  * @property {number} [atMost]
  */
@@ -41,7 +45,7 @@ const goals = [
   atLeast(1, 'mux: requests on new connections, of plain', 'new-connections', 'rate', 'mux', 'plain'),
   {
     title: 'mux over 50 ms: round trips that a new visitor saves',
-    value: (of) => (of('first-byte', 'time', 'plain') - of('first-byte', 'time', 'mux')) / LINK,
+    value: (read) => (read('first-byte', 'time', 'plain') - read('first-byte', 'time', 'mux')) / LINK,
     // Timers of the link are a millisecond late here and there.
     atLeast: 0.9,
   },
@@ -56,8 +60,12 @@ const goals = [
  * @param {readonly Goal[]} [list]
  */
 export function judge(results, list = goals) {
-  return list.map(({ title, value: read, atLeast, atMost }) => {
-    const value = read((measure, metric, way) => medianOf(results, measure, way, metric))
+  return list.map(({ title, value: evaluate, atLeast, atMost }) => {
+    const value = evaluate((measure, metric, way, reference) =>
+      reference === undefined
+        ? medianOf(results, measure, way, metric)
+        : ratioOf(results, measure, way, metric, reference),
+    )
     const limit = /** @type {number} */ (atLeast ?? atMost)
     const isMet = atLeast === undefined ? value <= limit : value >= limit
     return { title, value, limit, isAtLeast: atLeast !== undefined, isMet, by: Math.abs(value / limit - 1) }
@@ -88,7 +96,7 @@ export function goalsTable(results) {
  * @returns {Goal}
  */
 function atLeast(limit, title, measure, metric, way, reference) {
-  return { title, value: ratio(measure, metric, way, reference), atLeast: limit }
+  return { title, value: (read) => read(measure, metric, way, reference), atLeast: limit }
 }
 
 /**
@@ -101,16 +109,5 @@ function atLeast(limit, title, measure, metric, way, reference) {
  * @returns {Goal}
  */
 function atMost(limit, title, measure, metric, way, reference) {
-  return { title, value: ratio(measure, metric, way, reference), atMost: limit }
-}
-
-/**
- * @param {string} measure
- * @param {string} metric
- * @param {string} way
- * @param {string | undefined} reference
- * @returns {Goal['value']}
- */
-function ratio(measure, metric, way, reference) {
-  return (of) => of(measure, metric, way) / (reference ? of(measure, metric, reference) : 1)
+  return { title, value: (read) => read(measure, metric, way, reference), atMost: limit }
 }

@@ -56,6 +56,25 @@ export function medianOf(results, measure, way, metric) {
 }
 
 /**
+ * The median of the ratios of each round to the reference's: what is near in time met the same machine.
+ *
+ * @param {Results} results
+ * @param {string} measure
+ * @param {string} way
+ * @param {string} metric
+ * @param {string} reference
+ */
+export function ratioOf(results, measure, way, metric, reference) {
+  const [outcome, other] = [way, reference].map((name) => results[measure]?.[name])
+  if (!outcome || !other || outcome.missing || other.missing) return Number.NaN
+  return median(
+    outcome.rounds.map(
+      (round, i) => (round[metric] ?? Number.NaN) / (other.rounds[i]?.[metric] ?? Number.NaN),
+    ),
+  )
+}
+
+/**
  * @param {Measure} measure
  * @param {Settings} settings
  */

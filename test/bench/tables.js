@@ -1,6 +1,6 @@
 // @ts-check
 /** Results as tables: a row for each way, with its ratios to those that all are compared with. */
-import { medianOf } from './run.js'
+import { medianOf, ratioOf } from './run.js'
 
 /** @typedef {import('./run.js').Results} Results */
 /** @typedef {Pick<import('./measures/index.js').Measure, 'title' | 'metrics'>} Measure */
@@ -23,8 +23,7 @@ export function tablesOf(measures, results) {
         .filter((reference) => medianOf(results, name, reference, metric) > 0)
         .map((reference) => ({
           title: `of ${reference}`,
-          show: (/** @type {string} */ way) =>
-            formatNumber(medianOf(results, name, way, metric) / medianOf(results, name, reference, metric)),
+          show: (/** @type {string} */ way) => formatNumber(ratioOf(results, name, way, metric, reference)),
         })),
     ])
     const rows = Object.entries(outcomes).map(([way, { missing }]) => [
