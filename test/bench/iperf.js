@@ -3,7 +3,8 @@
 import { setTimeout as wait } from 'node:timers/promises'
 import { OVERTIME, run } from './programs.js'
 
-/** Its server serves one client at a time, and may still be busy with the last one. */
+/** Its server serves one client at a time, and may still be busy with the last one. It says so, and resets the connection. */
+const busy = /busy|closed unexpectedly/
 const ATTEMPTS = 5
 const PAUSE = 300
 
@@ -16,10 +17,11 @@ export async function iperf({ port, seconds, isDown = false }) {
   const options = ['-J', '-c', '127.0.0.1', '-p', `${port}`, '-t', `${seconds}`, ...(isDown ? ['-R'] : [])]
   for (let attempt = 1; ; attempt++) {
     try {
-      const { end } = JSON.parse(await run('iperf3', options, seconds * 1_000 + OVERTIME))
+      const { end, error } = JSON.parse(await run('iperf3', options, seconds * 1_000 + OVERTIME))
+      if (!end.sum_received) throw new Error(`iperf3 measured nothing: ${error}`)
       return { bytes: end.sum_received.bytes, rate: end.sum_received.bits_per_second / 1e9 }
     } catch (error) {
-      if (attempt === ATTEMPTS || !/busy/.test(String(error))) throw error
+      if (attempt === ATTEMPTS || !busy.test(String(error))) throw error
       await wait(PAUSE)
     }
   }

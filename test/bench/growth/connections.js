@@ -10,7 +10,7 @@ import { Visitors } from '../visitors.js'
 const ROUND_TRIPS = 400
 const SIZE = 64
 /** Until the processes have come to rest, in milliseconds. */
-const REST = 1_000
+const REST = 500
 
 /** @type {import('./index.js').Growth} */
 export const connections = {

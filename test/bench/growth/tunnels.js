@@ -6,7 +6,7 @@ import { median } from '../statistics.js'
 import { startEcho } from '../targets.js'
 
 /** Until the processes have come to rest, in milliseconds. */
-const REST = 1_000
+const REST = 500
 
 /** @type {import('./index.js').Growth} */
 export const tunnels = {

@@ -34,9 +34,9 @@ export const delayedThroughput = {
   isDelayed: true,
   startTarget: startIperf,
   async run({ port }, seconds) {
-    // Its first round trips are the link's.
-    const options = { port, seconds: seconds + 1 }
-    return { up: (await iperf(options)).rate, down: (await iperf({ ...options, isDown: true })).rate }
+    const up = await iperf({ port, seconds })
+    const down = await iperf({ port, seconds, isDown: true })
+    return { up: up.rate, down: down.rate }
   },
 }
 

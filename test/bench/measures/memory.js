@@ -7,7 +7,7 @@ import { Visitors } from '../visitors.js'
 
 const CONNECTIONS = 1_000
 /** Until the processes have come to rest, in milliseconds. */
-const REST = 1_000
+const REST = 500
 
 /** @type {import('./index.js').Measure} */
 export const memory = {
