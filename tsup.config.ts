@@ -13,7 +13,7 @@ const shared: Options = {
 export default defineConfig([
   {
     ...shared,
-    entry: { index: 'src/index.ts', vitest: 'fixtures/vitest.ts' },
+    entry: { index: 'src/index.ts', vitest: 'fixtures/vitest.ts', webhooks: 'fixtures/webhooks/index.ts' },
     format: 'esm',
     // One file each: to find and read a file takes a millisecond or two.
     splitting: false,
@@ -30,8 +30,9 @@ export default defineConfig([
   },
   {
     ...shared,
-    entry: { index: 'src/index.ts' },
+    entry: { index: 'src/index.ts', webhooks: 'fixtures/webhooks/index.ts' },
     format: 'cjs',
     dts: true,
+    external: ['pipe-tunnel'],
   },
 ])

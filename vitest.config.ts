@@ -16,6 +16,7 @@ export default defineConfig({
   resolve: {
     alias: {
       'pipe-tunnel/vitest': at('./fixtures/vitest.ts'),
+      'pipe-tunnel/webhooks': at('./fixtures/webhooks/index.ts'),
       'pipe-tunnel': at('./src/index.ts'),
     },
   },

@@ -24,6 +24,7 @@ export const errorCodes = [
   'target-unreachable',
   'timeout',
   'tls-required',
+  'unexpected-request',
   'version-mismatch',
   'visitor-denied',
   'visitor-left',

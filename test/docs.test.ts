@@ -6,6 +6,7 @@ import { join, normalize } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { pEvent } from 'p-event'
 import { type Connection, createServer, forward, openTunnel, type Rejection, TunnelError } from 'pipe-tunnel'
+import { receiveWebhooks } from 'pipe-tunnel/webhooks'
 import { describe, expect, test } from 'vitest'
 import packageJson from '../package.json' with { type: 'json' }
 import { exit } from '../src/cli/exit.js'
@@ -405,6 +406,11 @@ const causes = {
   async 'tls-required'() {
     await using server = await createServer({ tls: makeCertificate(['127.0.0.1']) })
     return await rejection(openTunnel(3000, { server: server.address }))
+  },
+  async 'unexpected-request'() {
+    await using hook = await receiveWebhooks()
+    await fetch(`${hook.url}/paid`, { method: 'POST', body: '{}' })
+    return await rejection(hook.expectNone({ within: 1 }).then(() => hook))
   },
   async 'visitor-denied'() {
     await using tunnel = await forward(0, 3000, { deny: ['127.0.0.1'] })
