@@ -72,7 +72,13 @@ test('it can be required where ES modules can not', async ({ installed, skip }) 
   const flag = '--no-experimental-require-module'
   skip(!process.allowedNodeEnvironmentFlags.has(flag), `this Node has no ${flag}`)
 
-  expect((await node(installed, flag, 'use.cjs')).stdout).toBe('hello')
+  for (const file of ['use.cjs', 'webhooks.cjs'])
+    expect((await node(installed, flag, file)).stdout).toBe('hello')
+})
+
+test('pipe-tunnel/webhooks works in both kinds of modules', async ({ installed }) => {
+  for (const file of ['webhooks.mjs', 'webhooks.cjs'])
+    expect((await node(installed, file)).stdout).toBe('hello')
 })
 
 test('both builds work together in one process', async ({ installed }) => {

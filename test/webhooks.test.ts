@@ -2,10 +2,12 @@
 import { once } from 'node:events'
 import { writeFile } from 'node:fs/promises'
 import http from 'node:http'
+import type net from 'node:net'
 import { join } from 'node:path'
-import { createServer } from 'pipe-tunnel'
+import { createServer, type Visitor } from 'pipe-tunnel'
 import { receiveWebhooks } from 'pipe-tunnel/webhooks'
 import { describe, expect, test, vi } from 'vitest'
+import { visitorServer } from '../fixtures/webhooks/visitors.js'
 import { runToEnd, temporaryFolder } from './helpers/command.js'
 import { readAll } from './helpers/targets.js'
 import { ask, ending, visit } from './helpers/visitor.js'
@@ -270,5 +272,55 @@ describe('a request that does not come whole', () => {
     await expect(hook.waitFor({}, { timeout: 1 })).rejects.toThrow(
       'a connection that is no HTTP: Parse Error',
     )
+  })
+})
+
+describe('the line that tells of a visitor', () => {
+  const line = 'PROXY TCP4 192.0.2.7 127.0.0.1 50123 41234\r\n'
+
+  /** A server on a port, the visitors that it handed over and what they said behind the line, and a connection to it. */
+  async function connected() {
+    const visitors: Visitor[] = []
+    const said: string[] = []
+    const server = visitorServer((socket, visitor) => {
+      visitors.push(visitor)
+      socket.on('data', (chunk) => said.push(String(chunk)))
+    })
+    await once(server.listen(0, '127.0.0.1'), 'listening')
+    const peer = await visit(server.address() as net.AddressInfo)
+    return {
+      peer: peer.setNoDelay(),
+      visitors,
+      said,
+      async [Symbol.asyncDispose]() {
+        peer.resetAndDestroy()
+        await once(server.close(), 'close')
+      },
+    }
+  }
+
+  test('is taken off, wherever its bytes are split', async () => {
+    await using one = await connected()
+    for (const byte of `${line}POST`) await new Promise((sent) => one.peer.write(byte, sent))
+
+    await vi.waitFor(() => expect(one.said.join('')).toBe('POST'), { timeout })
+    expect(one.visitors).toEqual([{ address: '192.0.2.7', port: 50_123 }])
+  })
+
+  test('may say that the visitor is unknown', async () => {
+    await using one = await connected()
+    one.peer.write('PROXY UNKNOWN\r\n')
+    await vi.waitFor(() => expect(one.visitors).toEqual([{ address: 'unknown', port: 0 }]), { timeout })
+  })
+
+  test.each([
+    ['another line', 'GET / HTTP/1.1\r\n'],
+    ['a line without an end', 'PROXY '.padEnd(200, 'x')],
+    ['an end before the line', 'PROXY TCP4'],
+  ])('cuts who sends %s', async (_what, sent) => {
+    await using one = await connected()
+    one.peer.end(sent)
+    await ending(one.peer)
+    expect(one.visitors).toEqual([])
   })
 })

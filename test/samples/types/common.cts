@@ -1,4 +1,5 @@
 import tunnels = require('pipe-tunnel')
+import webhooks = require('pipe-tunnel/webhooks')
 
 export async function use(): Promise<string> {
   const server: tunnels.Server = await tunnels.createServer({ port: 0 })
@@ -6,6 +7,11 @@ export async function use(): Promise<string> {
   await tunnel.close()
   await server.close()
   return tunnel.url
+}
+
+export async function receive(): Promise<webhooks.WebhookRequest> {
+  const hook: webhooks.WebhookReceiver = await webhooks.receiveWebhooks({ timeout: 1_000 })
+  return hook.reply(500).reply({ hang: true }).waitFor({ path: /^\/a/ })
 }
 
 // @ts-expect-error A port is a number.
