@@ -106,6 +106,9 @@ describe('replies', () => {
     expect(() => hook.reply({ delay: -1 })).toThrow(TunnelError)
     expect(() => hook.reply(200, '', { headers: { a: 'b\n' } })).toThrow(TunnelError)
     expect(() => hook.reply(undefined as never)).toThrow(TunnelError)
+    const circular = {}
+    Object.assign(circular, { circular })
+    expect(() => hook.reply(200, circular)).toThrow('body must be a text, bytes or JSON')
     expect((await post(hook.url, '')).status).toBe(200)
   })
 })
@@ -194,6 +197,8 @@ describe('replay', () => {
     await post(hook.url, 'too large')
     const request = await hook.waitFor(() => true)
 
-    await expect(hook.replay(request, { to: hook.url })).rejects.toThrow('one that is too-large')
+    await expect(hook.replay(request, { to: hook.url })).rejects.toThrow(
+      'one that came whole, not "too-large"',
+    )
   })
 })

@@ -135,6 +135,20 @@ describe('waitFor', () => {
     await expect(hook.waitFor({}, { signal: AbortSignal.abort() })).rejects.toMatchObject({ code: 'aborted' })
   })
 
+  test('may be given the same signal any number of times', async () => {
+    await using hook = await receiveWebhooks()
+    const warnings: Error[] = []
+    const processOnWarning = (warning: Error) => warnings.push(warning)
+    process.on('warning', processOnWarning)
+    const { signal } = new AbortController()
+    const waiting = Array.from({ length: 20 }, () => hook.waitFor({}, { timeout, signal }))
+    await post(hook.url, '')
+    await Promise.all(waiting)
+
+    process.off('warning', processOnWarning)
+    expect(warnings).toEqual([])
+  })
+
   test('refuses what it can not understand', async () => {
     await using hook = await receiveWebhooks()
     for (const wrong of [{ pfad: '/' }, null, '/path'])

@@ -234,8 +234,9 @@ describe('a request that does not come whole', () => {
   })
 
   test('is read to its end where it is not much too large, so that its sender gets the answer', async () => {
-    await using hook = await receiveWebhooks({ maxBodySize: 10 })
+    await using hook = await receiveWebhooks({ maxBodySize: 200_000 })
     expect((await post(hook.url, Buffer.alloc(5_000_000))).status).toBe(413)
+    expect(hook.requests).toMatchObject([{ state: 'too-large', body: Buffer.alloc(0) }])
   })
 
   test('is not read to its end where it is much too large', async () => {
@@ -263,6 +264,20 @@ describe('a request that does not come whole', () => {
 
     expect(stdout).toMatch(/^HTTP\/1\.1 413 /)
     expect(hook.requests).toMatchObject([{ state: 'too-large' }])
+  })
+
+  test('is told where its connection is one too many', async () => {
+    await using hook = await receiveWebhooks()
+    const sockets: net.Socket[] = []
+    for (let i = 0; i < 256; i++) sockets.push(await visit(placeOf(hook)))
+    for (const socket of sockets) socket.write('GET /inside HTTP/1.1\r\nHost: x\r\n\r\n')
+    await hook.waitForCount(256, { timeout })
+
+    await expect(post(hook.url, '')).rejects.toThrow()
+    await expect(hook.waitFor({ method: 'POST' }, { timeout: 1 })).rejects.toThrow(
+      'one too many: 256 are open',
+    )
+    for (const socket of sockets) socket.destroy()
   })
 
   test('is told where it is no HTTP at all', async () => {
