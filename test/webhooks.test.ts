@@ -1,20 +1,21 @@
 /** What a receiver of webhooks does with what real senders send. */
 import { once } from 'node:events'
-import { writeFile } from 'node:fs/promises'
 import http from 'node:http'
 import type net from 'node:net'
-import { join } from 'node:path'
 import { createServer, type Visitor } from 'pipe-tunnel'
 import { receiveWebhooks } from 'pipe-tunnel/webhooks'
 import { describe, expect, test, vi } from 'vitest'
 import { visitorServer } from '../fixtures/webhooks/visitors.js'
-import { runToEnd, temporaryFolder } from './helpers/command.js'
+import { needs, run } from './helpers/programs.js'
 import { readAll } from './helpers/targets.js'
 import { ask, ending, visit } from './helpers/visitor.js'
 import { placeOf, post } from './helpers/webhooks.js'
 
 /** How long what must happen may take on a slow machine, in milliseconds. */
 const timeout = 30_000
+
+/** Makes curl show the answer, with its head. */
+const shown = ['--silent', '--show-error', '--include']
 
 describe('a receiver', () => {
   test('gives a request as it was sent', async () => {
@@ -73,25 +74,18 @@ describe('a receiver', () => {
     expect((await hook.waitFor()).body.equals(bytes)).toBe(true)
   })
 
-  test('takes chunks from curl, and its question whether to go on', async () => {
+  test('takes chunks from curl, and its question whether to go on', async (context) => {
+    needs(context, 'curl')
     await using hook = await receiveWebhooks()
-    await using folder = await temporaryFolder()
-    const file = join(folder.path, 'body')
-    await writeFile(file, Buffer.alloc(300_000, 'chunk'))
-    const headers = ['Transfer-Encoding: chunked', 'Expect: 100-continue'].flatMap((one) => ['--header', one])
+    const body = Buffer.alloc(300_000, 'chunk')
+    const asked = ['--header', 'Transfer-Encoding: chunked', '--header', 'Expect: 100-continue']
+    const { stdout } = await run('curl', [...shown, ...asked, '--data-binary', '@-', hook.url], {
+      input: body,
+    })
 
-    const { stdout } = await runToEnd('curl', [
-      '--silent',
-      '--show-error',
-      '--include',
-      '--data-binary',
-      `@${file}`,
-      ...headers,
-      hook.url,
-    ])
-    expect(stdout).toMatch(/^HTTP\/1\.1 100 Continue\r\n\r\nHTTP\/1\.1 200 OK\r\n/)
+    expect(String(stdout)).toMatch(/^HTTP\/1\.1 100 Continue\r\n\r\nHTTP\/1\.1 200 OK\r\n/)
     const request = await hook.waitFor()
-    expect(request.body.equals(Buffer.alloc(300_000, 'chunk'))).toBe(true)
+    expect(request.body.equals(body)).toBe(true)
     expect(request.header('transfer-encoding')).toBe('chunked')
   })
 
@@ -122,13 +116,16 @@ describe('a receiver', () => {
     }
   })
 
-  test('goes through a server that is named, with its secret', async () => {
+  test('goes through the server that the environment names, as in CI', async ({ onTestFinished }) => {
     await using server = await createServer({ secret: 'correct-horse-battery' })
-    await using hook = await receiveWebhooks({ server: server.address, secret: 'correct-horse-battery' })
+    onTestFinished(() => void vi.unstubAllEnvs())
+    vi.stubEnv('PIPE_SERVER', server.address)
+    vi.stubEnv('PIPE_SECRET', 'correct-horse-battery')
+    await using hook = await receiveWebhooks()
     await post(hook.url, 'through')
 
     expect((await hook.waitFor()).text()).toBe('through')
-    expect(server.tunnels).toHaveLength(1)
+    expect(server.tunnels.map(({ port }) => port)).toEqual([placeOf(hook).port])
   })
 
   test('keeps the last requests, and forgets them when told to', async () => {
@@ -203,16 +200,16 @@ describe('closing', () => {
 })
 
 describe('a request that does not come whole', () => {
-  test('is noted as aborted, with what came of it', async () => {
+  test.each(['end', 'resetAndDestroy'] as const)('is noted as aborted, by %s', async (leave) => {
     await using hook = await receiveWebhooks()
     const socket = await visit(placeOf(hook))
-    socket.write('POST /half HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhalf')
-    // Its bytes would be lost in the reset otherwise.
-    await vi.waitFor(() => expect(socket.bytesWritten).toBeGreaterThan(50))
-    socket.end()
+    socket.write('GET /whole HTTP/1.1\r\nHost: x\r\n\r\n')
+    // Who resets before anybody has answered was never there.
+    await once(socket, 'data')
+    socket.write('POST /half HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhalf', () => socket[leave]())
 
     const request = await hook.waitFor(({ state }) => state === 'aborted', { timeout })
-    expect(request.text()).toBe('half')
+    expect([request.path, request.text()]).toEqual(['/half', 'half'])
     await expect(hook.waitFor({ path: '/half' }, { timeout: 1 })).rejects.toThrow(
       'its sender left in the middle',
     )
@@ -249,20 +246,13 @@ describe('a request that does not come whole', () => {
     await ending(socket)
   })
 
-  test('is not even sent where curl asks first', async () => {
+  test('is not even sent where curl asks first', async (context) => {
+    needs(context, 'curl')
     await using hook = await receiveWebhooks({ maxBodySize: 10 })
-    const { stdout } = await runToEnd('curl', [
-      '--silent',
-      '--show-error',
-      '--include',
-      '--data',
-      'x'.repeat(1_000),
-      '--header',
-      'Expect: 100-continue',
-      hook.url,
-    ])
+    const asked = ['--header', 'Expect: 100-continue', '--data', 'x'.repeat(1_000)]
+    const { stdout } = await run('curl', [...shown, ...asked, hook.url])
 
-    expect(stdout).toMatch(/^HTTP\/1\.1 413 /)
+    expect(String(stdout)).toMatch(/^HTTP\/1\.1 413 /)
     expect(hook.requests).toMatchObject([{ state: 'too-large' }])
   })
 
