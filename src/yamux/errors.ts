@@ -11,12 +11,19 @@ export type YamuxErrorCode =
   /** A ping was not answered in time. */
   | 'timeout'
 
+/**
+ * It has no stack, which would begin and end in the event loop: Node formats that of every error that a stream is destroyed
+ * with, and so a peer that resets streams would cost us several times what it costs itself.
+ */
 export class YamuxError extends Error {
   override readonly name = 'YamuxError'
   readonly code: YamuxErrorCode
 
   constructor(code: YamuxErrorCode, message: string, options?: ErrorOptions) {
+    const { stackTraceLimit } = Error
+    Error.stackTraceLimit = 0
     super(message, options)
+    Error.stackTraceLimit = stackTraceLimit
     this.code = code
   }
 }

@@ -62,14 +62,14 @@ export class ReceiveWindow {
     this.#left -= bytes
   }
 
-  /** Whether at least half of the window is to be granted anew, where so many bytes were not read yet. Less is not worth a frame. */
-  isDue(unread: number): boolean {
-    return this.#used(unread) >= this.#size / 2
+  /** Whether half of it is used up: there is something to grant, as soon as that is read. */
+  get isLow(): boolean {
+    return this.#left <= this.#size / 2
   }
 
-  /** What to grant the peer now. */
+  /** What to grant the peer now, where so many bytes were not read yet. Less than half of the window is not worth a frame. */
   grant(unread: number): number {
-    if (!this.isDue(unread)) return 0
+    if (this.#used(unread) < this.#size / 2) return 0
     this.#granted += this.#used(unread)
     if (this.#granted >= this.#size) this.#look()
     const bytes = this.#used(unread)

@@ -1,6 +1,6 @@
 import type { Duplex } from 'node:stream'
 import { YamuxError } from './errors.js'
-import { Flag, FrameDecoder, type FrameHandler, GoAway, type Header, Type } from './frame.js'
+import { Flag, FrameDecoder, type FrameHandler, GoAway, type Header, MAX_UINT32, Type } from './frame.js'
 import { Pings } from './pings.js'
 import { Windows } from './receive-window.js'
 import { Sender } from './sender.js'
@@ -64,11 +64,16 @@ export class YamuxSession {
     this.#context = { sender: this.#sender, windows, onGone: (stream) => this.#streamOnGone(stream) }
     this.#decoder = new FrameDecoder(this.#handler)
     this.closed = new Promise((resolve) => {
+      const linkOnClose = () => resolve(this.#linkOnClose())
       link.on('data', (chunk: Buffer) => this.#decoder.decode(chunk))
-      link.on('end', () => this.#linkOnEnd())
-      link.on('error', () => {})
-      link.on('close', () => resolve(this.#linkOnClose()))
+      link.on('error', linkOnError)
+      // It may have ended while it had another owner.
+      if (link.readableEnded) this.#linkOnEnd()
+      else link.on('end', () => this.#linkOnEnd())
+      if (link.closed) linkOnClose()
+      else link.on('close', linkOnClose)
     })
+    link.resume()
     this.#pings.measure()
   }
 
@@ -83,14 +88,10 @@ export class YamuxSession {
 
   /** A new stream, which can be written to at once. Where none can be opened, it is destroyed with the reason. */
   open(): YamuxStream {
-    const id = this.#streams.nextId()
-    const stream = new YamuxStream(id ?? 0, 'held', this.#context)
-    const refusal = this.#refusal(id)
-    if (refusal) {
-      stream.destroy(refusal)
-    } else {
-      this.#streams.open(stream)
-    }
+    const stream = new YamuxStream(this.#streams.nextId(), 'held', this.#context)
+    const refusal = this.#refusal(stream.id)
+    if (refusal) stream.destroy(refusal)
+    else this.#streams.open(stream)
     return stream
   }
 
@@ -120,11 +121,12 @@ export class YamuxSession {
     this.#link.destroy()
   }
 
-  #refusal(id: number | undefined): Error | undefined {
+  /** Why no stream of this number can be opened. */
+  #refusal(id: number): Error | undefined {
     if (this.#state.name === 'ended') return sessionClosed(this.#state.reason)
     if (this.#state.name === 'closing') return sessionClosed()
     if (this.#isPeerClosing) return new YamuxError('session-closed', 'the peer takes no more streams')
-    if (id === undefined) return new YamuxError('session-closed', 'all numbers for streams were used')
+    if (id > MAX_UINT32) return new YamuxError('session-closed', 'all numbers for streams were used')
     return undefined
   }
 
@@ -242,6 +244,9 @@ export class YamuxSession {
     this.#link.end()
   }
 }
+
+/** What is wrong with the link is told by `close`, which always follows. */
+function linkOnError() {}
 
 function sessionClosed(reason?: Error): Error {
   return reason ?? new YamuxError('session-closed', 'the session was closed')

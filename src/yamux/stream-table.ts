@@ -1,4 +1,3 @@
-import { MAX_UINT32 } from './frame.js'
 import type { YamuxStream } from './stream.js'
 
 /** Which end of the link a session is: it decides whose streams have odd numbers. */
@@ -50,9 +49,8 @@ export class StreamTable {
     this.#streams.set(stream.id, stream)
   }
 
-  /** The number for the next stream of ours; undefined when all were used. */
-  nextId(): number | undefined {
-    if (this.#next > MAX_UINT32) return undefined
+  /** The number for the next stream of ours; too large for a header, when all were used. */
+  nextId(): number {
     const id = this.#next
     this.#next += 2
     return id

@@ -87,7 +87,6 @@ export class YamuxStream extends Duplex implements Sendable {
     this.#window.received(bytes.length)
     const isSmall = bytes.length < bytes.buffer.byteLength * MIN_SHARE
     this.#push(isSmall ? Buffer.from(bytes) : bytes)
-    this.#grant()
   }
 
   /** @internal The peer has ended its direction. */
@@ -130,8 +129,9 @@ export class YamuxStream extends Duplex implements Sendable {
     return this.#queue.left > 0 && this.#credit > 0
   }
 
+  /** What is asked for comes by itself. But Node is about to hand something on, which is read when our turn comes. */
   override _read(): void {
-    this.#grant()
+    if (this.#peerHas === 'open' && this.#window.isLow) this.#wake()
   }
 
   override _write(chunk: Buffer, _encoding: BufferEncoding, done: Done): void {
@@ -190,10 +190,6 @@ export class YamuxStream extends Duplex implements Sendable {
   #endOnSent(): void {
     this.#end = 'sent'
     if (this.#onEndSent) process.nextTick(this.#onEndSent)
-  }
-
-  #grant(): void {
-    if (this.#peerHas === 'open' && this.#window.isDue(this.readableLength)) this.#wake()
   }
 
   #wake(): void {

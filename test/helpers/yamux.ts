@@ -5,10 +5,10 @@ import type { Duplex } from 'node:stream'
 import { YamuxSession } from '../../src/yamux/session.js'
 import type { YamuxStream } from '../../src/yamux/stream.js'
 
-type Options = Partial<ConstructorParameters<typeof YamuxSession>[1]>
+export type SessionOptions = ConstructorParameters<typeof YamuxSession>[1]
 
 /** Both ends of a TCP connection over loopback. */
-async function socketPair(): Promise<[net.Socket, net.Socket]> {
+export async function socketPair(): Promise<[net.Socket, net.Socket]> {
   const listener = net.createServer({ allowHalfOpen: true, noDelay: true })
   listener.listen(0, '127.0.0.1')
   await once(listener, 'listening')
@@ -28,7 +28,7 @@ export interface Pair extends AsyncDisposable {
 
 /** Two sessions over TCP, or over the link that is given. The server's `onStream` defaults to `accepted`. */
 export async function sessionPair(
-  { client = {}, server = {} }: { client?: Options; server?: Options } = {},
+  { client = {}, server = {} }: { client?: Partial<SessionOptions>; server?: Partial<SessionOptions> } = {},
   links?: [Duplex, Duplex],
 ): Promise<Pair> {
   const [near, far] = links ?? (await socketPair())
