@@ -1,7 +1,7 @@
-/** Two sessions, or one and a peer that speaks in bytes, and the link between them. */
+/** Sessions for tests, and links to put between them. */
 import { once } from 'node:events'
 import net from 'node:net'
-import type { Duplex } from 'node:stream'
+import { Duplex } from 'node:stream'
 import { YamuxSession } from '../../src/yamux/session.js'
 import type { YamuxStream } from '../../src/yamux/stream.js'
 
@@ -19,43 +19,107 @@ export async function socketPair(): Promise<[net.Socket, net.Socket]> {
   return [near, far]
 }
 
+export interface LinkOptions {
+  /** Cuts what is sent into the pieces that arrive. Default: as it was sent. */
+  cut?(chunk: Buffer): Buffer[]
+  /** Milliseconds that bytes are on their way. Default: they arrive at once. */
+  delay?: number
+}
+
+/** A link within this process, which does as it is told. It holds what is on its way, and no more while its reader does not read. */
+export function memoryLink({ cut = (chunk) => [chunk], delay }: LinkOptions = {}): [MemoryEnd, MemoryEnd] {
+  const near = new MemoryEnd(cut, delay)
+  const far = new MemoryEnd(cut, delay)
+  near.other = far
+  far.other = near
+  return [near, far]
+}
+
+class MemoryEnd extends Duplex {
+  other: MemoryEnd | undefined
+  /** Bytes that were sent and have not arrived, and how many that were at most. */
+  underway = 0
+  mostUnderway = 0
+  readonly #cut: (chunk: Buffer) => Buffer[]
+  readonly #delay: number | undefined
+  #onRead: (() => void) | undefined
+
+  constructor(cut: (chunk: Buffer) => Buffer[], delay: number | undefined) {
+    super({ allowHalfOpen: true })
+    this.#cut = cut
+    this.#delay = delay
+  }
+
+  override _read(): void {
+    const onRead = this.#onRead
+    this.#onRead = undefined
+    onRead?.()
+  }
+
+  override _write(chunk: Buffer, _encoding: BufferEncoding, done: () => void): void {
+    if (this.#delay === undefined) {
+      this.#arrive(chunk, done)
+      return
+    }
+    this.underway += chunk.length
+    this.mostUnderway = Math.max(this.mostUnderway, this.underway)
+    setTimeout(() => {
+      this.underway -= chunk.length
+      this.#arrive(chunk, () => {})
+    }, this.#delay)
+    done()
+  }
+
+  override _final(done: () => void): void {
+    setTimeout(() => this.other?.push(null), this.#delay)
+    done()
+  }
+
+  override _destroy(error: Error | null, done: (error: Error | null) => void): void {
+    this.other?.destroy()
+    done(error)
+  }
+
+  #arrive(chunk: Buffer, done: () => void): void {
+    const { other } = this
+    let mayGoOn = true
+    if (other && !other.destroyed) {
+      for (const piece of this.#cut(chunk)) mayGoOn = other.push(piece)
+    }
+    if (mayGoOn || !other) done()
+    else other.#onRead = done
+  }
+}
+
 export interface Pair extends AsyncDisposable {
   readonly client: YamuxSession
   readonly server: YamuxSession
-  /** Streams that the other side has opened, as they come. */
-  readonly accepted: AsyncIterableIterator<YamuxStream>
+  /** The next stream that either side has opened, as the other has it. */
+  accept(): Promise<YamuxStream>
 }
 
-/** Two sessions over TCP, or over the link that is given. The server's `onStream` defaults to `accepted`. */
+/** Two sessions over TCP, or over the link that is given. */
 export async function sessionPair(
   { client = {}, server = {} }: { client?: Partial<SessionOptions>; server?: Partial<SessionOptions> } = {},
   links?: [Duplex, Duplex],
 ): Promise<Pair> {
   const [near, far] = links ?? (await socketPair())
   const streams: YamuxStream[] = []
-  let wake = () => {}
-  const take = (stream: YamuxStream) => {
-    streams.push(stream)
-    wake()
+  const waiting: ((stream: YamuxStream) => void)[] = []
+  const onStream = (stream: YamuxStream) => {
+    const take = waiting.shift()
+    if (take) take(stream)
+    else streams.push(stream)
   }
   const ends = {
-    client: new YamuxSession(near, { role: 'client', onStream: take, ...client }),
-    server: new YamuxSession(far, { role: 'server', onStream: take, ...server }),
+    client: new YamuxSession(near, { role: 'client', onStream, ...client }),
+    server: new YamuxSession(far, { role: 'server', onStream, ...server }),
   }
   return {
     ...ends,
-    accepted: {
-      async next() {
-        while (streams.length === 0) {
-          await new Promise<void>((resolve) => {
-            wake = resolve
-          })
-        }
-        return { value: streams.shift() as YamuxStream, done: false }
-      },
-      [Symbol.asyncIterator]() {
-        return this
-      },
+    accept() {
+      const stream = streams.shift()
+      return stream ? Promise.resolve(stream) : new Promise((resolve) => waiting.push(resolve))
     },
     async [Symbol.asyncDispose]() {
       for (const end of [ends.client, ends.server]) end.destroy()
