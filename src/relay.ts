@@ -1,6 +1,7 @@
 import type { Duplex, Readable, Transform, Writable } from 'node:stream'
 import { TunnelError } from './errors.js'
-import { keepReading, probeEnd, reset, whenClosed } from './stream.js'
+import { readReused } from './socket-reader.js'
+import { isPlainSocket, keepReading, NOTHING, probeEnd, reset, whenClosed } from './stream.js'
 
 /** How long a relay lives on in silence once one side has finished sending, in milliseconds. */
 const HALF_CLOSE_TIMEOUT = 300_000
@@ -109,10 +110,20 @@ interface Way {
 
 /** Hands on what comes, and stops the source while the sink is full. */
 function pass(source: Readable, sink: Writable, onBytes?: (count: number) => void): void {
+  if (isPlainSocket(source) && isPlainSocket(sink) && readReused(source, sourceOnChunk)) return
   source.on('data', (chunk: Buffer) => {
     onBytes?.(chunk.length)
     if (!sink.write(chunk)) source.pause()
   })
   sink.on('drain', () => source.resume())
   source.resume()
+
+  /** The memory of the chunk is free again when the kernel has taken it whole, at once or later. */
+  function sourceOnChunk(chunk: Buffer): boolean {
+    onBytes?.(chunk.length)
+    sink.write(chunk)
+    if (sink.writableLength === 0) return true
+    sink.write(NOTHING, () => source.resume())
+    return false
+  }
 }

@@ -3,7 +3,7 @@ import type { Duplex } from 'node:stream'
 import { carrierOf } from './encryption.js'
 import { isSystemError } from './errors.js'
 
-const NOTHING = Buffer.alloc(0)
+export const NOTHING = Buffer.alloc(0)
 
 /** How long a socket that is to be reset may wait for its own FIN to leave, in milliseconds: one turn is enough, mostly. */
 const FIN_TIMEOUT = 1_000
@@ -71,4 +71,9 @@ export function probeEnd(stream: Duplex, done: (error?: Error | null) => void): 
 export function whenClosed(stream: Duplex, onClose: () => void): void {
   if (stream.closed) onClose()
   else stream.once('close', onClose)
+}
+
+/** Whether the bytes of this stream are just those of a socket. */
+export function isPlainSocket(stream: unknown): stream is Socket {
+  return stream instanceof Socket && carrierOf(stream) === stream
 }

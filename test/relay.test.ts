@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import net from 'node:net'
 import { Duplex } from 'node:stream'
@@ -36,6 +37,14 @@ const security = {
   client: (await clientSecurity(undefined, secret)) as ClientSecurity,
 }
 
+/** The same on a Node that reads each chunk into memory of its own. */
+async function chunkedPair(): Promise<Pair> {
+  const pair = await socketPair()
+  const { _handle } = pair.inner as unknown as { _handle: object }
+  Object.assign(_handle, { useUserBuffer: undefined })
+  return pair
+}
+
 /** The same with TLS over it: the relay's end is that of a server. */
 async function acceptedTlsPair(): Promise<Pair> {
   const pair = await socketPair()
@@ -54,6 +63,7 @@ async function dialledTlsPair(): Promise<Pair> {
 
 describe.each([
   ['TCP to TCP', socketPair, socketPair],
+  ['TCP to TCP in chunks', chunkedPair, chunkedPair],
   ['TCP to TLS', socketPair, acceptedTlsPair],
   ['TLS to TCP', dialledTlsPair, socketPair],
 ])('relay from %s', (_, leftPair, rightPair) => {
@@ -86,6 +96,44 @@ describe.each([
     expect((await readAll(pair.right)).toString()).toBe('question')
     expect((await readAll(pair.left)).toString()).toBe('the answer')
     expect(await pair.end).toEqual({ bytesIn: 8, bytesOut: 10 })
+  })
+
+  test('bytes pass as they were, through several relays at once and to readers that pause', async () => {
+    const bytes = randomBytes(8_000_000)
+    async function transfer(from: net.Socket, to: net.Socket) {
+      from.end(bytes)
+      const got: Buffer[] = []
+      to.on('data', (chunk) => {
+        got.push(chunk)
+        to.pause()
+        setImmediate(() => to.resume())
+      })
+      await once(to, 'end')
+      expect(Buffer.concat(got).equals(bytes)).toBe(true)
+    }
+    async function transferBothWays() {
+      await using pair = await relayed()
+      await Promise.all([transfer(pair.left, pair.right), transfer(pair.right, pair.left)])
+      expect(await pair.end).toEqual({ bytesIn: bytes.length, bytesOut: bytes.length })
+    }
+    await Promise.all([transferBothWays(), transferBothWays()])
+  })
+
+  test('what was read before comes first, and a FIN behind it last', async () => {
+    const a = await leftPair()
+    const b = await rightPair()
+    await using _a = a
+    await using _b = b
+    a.inner.once('readable', () => {})
+    a.outer.end('question')
+    await vi.waitFor(() => expect(a.inner.readableLength).toBe(8))
+
+    const end = relay(a.inner, b.inner)
+
+    b.outer.end('answer')
+    expect((await readAll(b.outer)).toString()).toBe('question')
+    expect((await readAll(a.outer)).toString()).toBe('answer')
+    expect(await end).toEqual({ bytesIn: 8, bytesOut: 6 })
   })
 
   test('a FIN passes on while the other direction goes on', async () => {
