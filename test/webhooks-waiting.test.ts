@@ -154,6 +154,7 @@ describe('waitFor', () => {
     for (const wrong of [{ pfad: '/' }, null, '/path'])
       await expect(hook.waitFor(wrong as never)).rejects.toMatchObject({ code: 'invalid-option' })
     await expect(hook.waitFor({}, { timeout: 0 })).rejects.toMatchObject({ code: 'invalid-option' })
+    await expect(hook.expectNone({ within: -1 })).rejects.toThrow('within must be a whole number')
     await expect(hook.waitForCount(0)).rejects.toMatchObject({ code: 'invalid-option' })
   })
 })
