@@ -51,21 +51,11 @@ export class SendQueue {
     if (this.#left === 0) this.finish()
   }
 
-  /** All was sent. Whoever wrote it is told behind our own work, as it may write more. */
+  /** All was sent, or the stream is gone, which Node tells whoever wrote. That runs behind our own work, as it may write more. */
   finish(): void {
-    process.nextTick(this.#take())
-  }
-
-  /** Gives the write up. */
-  fail(error: Error): void {
-    this.#left = 0
-    this.#take()(error)
-  }
-
-  #take(): Done {
-    const done = this.#done
-    this.#chunks = []
+    process.nextTick(this.#done)
     this.#done = IDLE
-    return done
+    this.#chunks = []
+    this.#left = 0
   }
 }

@@ -164,7 +164,7 @@ export class YamuxStream extends Duplex implements Sendable {
     const isOver = this.#peerHas === 'reset' || (this.#peerHas === 'ended' && this.#end === 'sent')
     if (isKnown && !isOver) sender.send({ type: Type.windowUpdate, flags: Flag.rst, id: this.id, length: 0 })
     this.#window.release()
-    this.#queue.fail(error ?? new YamuxError('ECONNRESET', 'the stream was reset'))
+    this.#queue.finish()
     this.#context.onGone(this)
     done(error)
   }
