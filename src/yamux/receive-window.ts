@@ -4,6 +4,12 @@ import type { Pings } from './pings.js'
 /** A window that is used up in fewer round trips than this holds its stream up. */
 const ROUND_TRIPS = 2
 
+/**
+ * Windows do not grow where a round trip is shorter, in milliseconds: the first one lets 2 Gbit/s through, and what is more
+ * would only wait in the buffers of the system.
+ */
+const MIN_ROUND_TRIP = 1
+
 /** What the windows of one session share. */
 export class Windows {
   readonly maxWindow: number
@@ -19,15 +25,20 @@ export class Windows {
 
   /** A window of this size was used up since then: tells how much larger it should be. */
   growthFor(size: number, since: number): number {
-    const { roundTrip, answeredAt } = this.#pings
     const growth = Math.min(size, this.maxWindow - size, this.#growth)
-    const isEnough = roundTrip !== undefined && performance.now() - since >= ROUND_TRIPS * roundTrip
-    if (growth === 0 || isEnough) return 0
+    if (growth === 0 || this.#isEnough(performance.now() - since)) return 0
     this.#pings.measure()
     // What was measured earlier may be of a peer that was busy to start, and windows never shrink.
-    if (answeredAt < since) return 0
+    if (this.#pings.answeredAt < since) return 0
     this.#growth -= growth
     return growth
+  }
+
+  /** Whether a window may be used up in this time. */
+  #isEnough(elapsed: number): boolean {
+    const { roundTrip } = this.#pings
+    if (roundTrip === undefined) return false
+    return roundTrip < MIN_ROUND_TRIP || elapsed >= ROUND_TRIPS * roundTrip
   }
 
   /** A window is gone that had grown so far. */
