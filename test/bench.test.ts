@@ -184,7 +184,7 @@ test('a bar is as long as its value, and tells it', () => {
 
 test('lines go over powers of ten, and their names do not lie on each other', () => {
   const points = [1, 10, 100].map((x) => [x, x] as const)
-  const lines = ['plain', 'mux'].map((name) => ({ name, points }))
+  const lines = ['plain', 'mux'].map((name, color) => ({ name, color, points }))
   const picture = lineChart({ title: 'Growth', lines, format: String })
   const [, ...xy] =
     /d="M([\d.]+) ([\d.]+)L([\d.]+) ([\d.]+)L([\d.]+) ([\d.]+)"/.exec(picture)?.map(Number) ?? []

@@ -23,6 +23,9 @@ const drawn = /** @type {const} */ ([
   ['memory', ['each'], 'Memory of an idle connection, KiB'],
 ])
 
+/** Ways whose growth is drawn: each has its color in all pictures. */
+const lineColors = ['plain', 'TLS', 'mux', 'mux TLS', 'direct']
+
 /** Ways that are none of ours. */
 const others = ['direct', 'two socats', 'ssh -R']
 
@@ -56,6 +59,7 @@ export function writeGrowth(grown, tables) {
       const lines = Object.entries(byWay)
         .map(([name, { steps }]) => ({
           name,
+          color: lineColors.indexOf(name),
           points: Object.entries(steps).map(
             ([step, values]) => /** @type {const} */ ([Number(step), values[metric] ?? Number.NaN]),
           ),

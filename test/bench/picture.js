@@ -2,7 +2,7 @@
 /** Small charts as SVG, which can be read on a light page and on a dark one. */
 
 /** @typedef {{ name: string, values: readonly number[], isPale?: boolean }} Row */
-/** @typedef {{ name: string, points: readonly (readonly [x: number, y: number])[] }} Line */
+/** @typedef {{ name: string, color: number, points: readonly (readonly [x: number, y: number])[] }} Line */
 
 const WIDTH = 640
 const FONT = 13
@@ -89,10 +89,10 @@ export function lineChart({ title, lines, format }) {
     ]),
   ]
   const ends = apart(lines.map((line) => y.at(line.points.at(-1)?.[1] ?? 1)))
-  const drawn = lines.flatMap(({ name, points }, i) => [
-    `<path class="c${i}" d="M${points.map((point) => `${one(x.at(point[0]))} ${one(y.at(point[1]))}`).join('L')}"/>`,
+  const drawn = lines.flatMap(({ name, color, points }, i) => [
+    `<path class="c${color}" d="M${points.map((point) => `${one(x.at(point[0]))} ${one(y.at(point[1]))}`).join('L')}"/>`,
     ...points.map(
-      (point) => `<circle class="c${i}" cx="${one(x.at(point[0]))}" cy="${one(y.at(point[1]))}" r="3"/>`,
+      (point) => `<circle class="c${color}" cx="${one(x.at(point[0]))}" cy="${one(y.at(point[1]))}" r="3"/>`,
     ),
     text(x.at(points.at(-1)?.[0] ?? 1) + 8, (ends[i] ?? 0) + MIDDLE, name),
   ])

@@ -19,7 +19,7 @@ export const connections = {
   steps: [1, 10, 100, 1_000, 10_000],
   // Two at server and client, and in this process, which has both ends.
   descriptors: 2,
-  metrics: { memory: { title: 'memory, MiB' }, roundTrip: { title: 'round trip of 64 bytes, µs' } },
+  metrics: { memory: { title: 'memory, MiB' }, time: { title: 'round trip of 64 bytes, µs' } },
   startTarget: startEcho,
   async start({ port, pids }) {
     const visitors = new Visitors(port)
@@ -29,7 +29,7 @@ export const connections = {
         await wait(REST)
         const bytes = memory(pids)
         const times = await visitors.ask(ROUND_TRIPS, SIZE)
-        return { memory: bytes / 1_048_576, roundTrip: median(times) * 1_000 }
+        return { memory: bytes / 1_048_576, time: median(times) * 1_000 }
       },
       stop: () => visitors.leave(),
     }
