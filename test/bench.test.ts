@@ -6,6 +6,7 @@ import { readdir, readFile } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
 import { expect, test } from 'vitest'
 import { judge } from './bench/goals.js'
+import { growthTables } from './bench/growth/index.js'
 import { readVersion } from './bench/machine.js'
 import { readSockperf } from './bench/measures/round-trip.js'
 import { replaceBlock } from './bench/page.js'
@@ -119,6 +120,23 @@ test('a table has the medians, the ratios, and why there is nothing', () => {
       '| direct | 20.0 | 1.00 |',
       '| plain | 5.00 | 0.25 |',
       '| mux | not available: no such \\| way |  |',
+    ].join('\n'),
+  )
+})
+
+test('a table of growth has a row for each step, and why a way did not come to the last one', () => {
+  const steps = { 1: { time: 2 }, 10: { time: 3 } }
+  const tables = growthTables({
+    tunnels: { plain: { steps }, TLS: { steps: { 1: { time: 4 } }, missing: 'too many' } },
+  })
+
+  expect(tables.map(textOf)[0]).toBe(
+    [
+      'From 1 to 1,000 tunnels: openTunnel, ms',
+      '  tunnels  plain   TLS',
+      '  1         2.00  4.00',
+      '  10        3.00     -',
+      '  TLS      not available: too many',
     ].join('\n'),
   )
 })

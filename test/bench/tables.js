@@ -26,12 +26,21 @@ export function tablesOf(measures, results) {
           show: (/** @type {string} */ way) => formatNumber(ratioOf(results, name, way, metric, reference)),
         })),
     ])
-    const rows = Object.entries(outcomes).map(([way, { missing }]) => [
-      way,
-      ...(missing ? [`not available: ${firstLine(missing)}`] : columns.map(({ show }) => show(way))),
-    ])
+    const rows = Object.entries(outcomes).map(([way, { missing }]) =>
+      missing ? notAvailable(way, missing) : [way, ...columns.map(({ show }) => show(way))],
+    )
     return { title, head: ['', ...columns.map((column) => column.title)], rows }
   })
+}
+
+/**
+ * A row with a reason in place of figures.
+ *
+ * @param {string} way
+ * @param {string} reason
+ */
+export function notAvailable(way, reason) {
+  return [way, `not available: ${reason.split('\n')[0]}`]
 }
 
 /**
@@ -53,7 +62,7 @@ export function formatNumber(value) {
 export function textOf({ title, head, rows }) {
   const aligned = [head, ...rows.filter((row) => row.length === head.length)]
   const widths = head.map((_, i) => Math.max(...aligned.map((row) => row[i]?.length ?? 0)))
-  const first = Math.max(...rows.map(([way = '']) => way.length))
+  const first = Math.max(...[head, ...rows].map(([name = '']) => name.length))
   const lines = [head, ...rows].map((row) =>
     // A reason needs no others to stand below it.
     row.map((cell, i) =>
@@ -74,9 +83,4 @@ export function markdownOf({ title, head, rows }) {
     return `| ${cells.join(' | ')} |`
   })
   return [`### ${title}`, '', ...lines].join('\n')
-}
-
-/** @param {string} text */
-function firstLine(text) {
-  return text.split('\n')[0] ?? ''
 }

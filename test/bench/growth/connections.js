@@ -16,7 +16,7 @@ const REST = 500
 export const connections = {
   title: 'From 1 to 10,000 connections',
   ways: ['direct', 'plain', 'TLS', 'mux', 'mux TLS'],
-  steps: [1, 10, 100, 1_000, 10_000],
+  steps: [1, 10, 100, 1_000, 4_000, 10_000],
   // Two at server and client, and in this process, which has both ends.
   descriptors: 2,
   metrics: { memory: { title: 'memory, MiB' }, time: { title: 'round trip of 64 bytes, µs' } },

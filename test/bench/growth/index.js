@@ -1,7 +1,7 @@
 // @ts-check
 /** How cost grows with the number of connections and of tunnels: each way once, step by step. */
 import { inTime, reasonOf } from '../run.js'
-import { formatNumber } from '../tables.js'
+import { formatNumber, notAvailable } from '../tables.js'
 import { ways as allWays } from '../ways/index.js'
 import { connections } from './connections.js'
 import { allowDescriptors } from './descriptors.js'
@@ -83,24 +83,22 @@ async function climb(growth, steps, way, target) {
   /** @type {Record<number, Record<string, number>>} */
   const measured = {}
   let running
+  let climbing
   try {
     running = await way.start({ target })
-    const climbing = await growth.start(running)
-    try {
-      for (const step of steps) measured[step] = await inTime(climbing.to(step), STEP_TIMEOUT)
-    } finally {
-      climbing.stop()
-    }
+    climbing = await growth.start(running)
+    for (const step of steps) measured[step] = await inTime(climbing.to(step), STEP_TIMEOUT)
     return { steps: measured }
   } catch (error) {
     return { steps: measured, missing: reasonOf(error) }
   } finally {
+    climbing?.stop()
     await running?.stop()
   }
 }
 
 /**
- * A table for each metric: a row for each step, a column for each way.
+ * A table for each metric: a row for each step, a column for each way, and why a way did not come to the last step.
  *
  * @param {Grown} grown
  * @returns {import('../tables.js').Table[]}
@@ -114,10 +112,15 @@ export function growthTables(grown) {
     return Object.entries(metrics).map(([metric, { title: unit }]) => ({
       title: `${title}: ${unit}`,
       head: [name, ...ways.map(([way]) => way)],
-      rows: steps.map((step) => [
-        step.toLocaleString('en'),
-        ...ways.map(([, { steps }]) => formatNumber(steps[step]?.[metric] ?? Number.NaN)),
-      ]),
+      rows: [
+        ...steps.map((step) => [
+          step.toLocaleString('en'),
+          ...ways.map(([, { steps }]) => formatNumber(steps[step]?.[metric] ?? Number.NaN)),
+        ]),
+        ...Object.entries(byWay).flatMap(([way, { missing }]) =>
+          missing ? [notAvailable(way, missing)] : [],
+        ),
+      ],
     }))
   })
 }
