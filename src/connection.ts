@@ -6,6 +6,7 @@ import { Flow } from './flow.js'
 import type { Visitor } from './listener.js'
 import { checkInteger, checkSignal, MAX_TIMEOUT } from './options.js'
 import { relay } from './relay.js'
+import { watchOver } from './socket.js'
 import { reset } from './stream.js'
 import type { Throttle } from './throttle.js'
 
@@ -138,6 +139,12 @@ const LEAST_GRACE = 20
  */
 const MAX_UNHEARD = 16_777_216
 
+/**
+ * Milliseconds between two looks for connections that stay, over which the system is to watch. Most don't, and it takes
+ * as long as a tenth of all that is done for them.
+ */
+const WATCH_INTERVAL = 5_000
+
 /** The joined connections of a server or a tunnel, each with both its streams, and what is counted of them. */
 export class Connections {
   /** Visitors turned away, and datagrams dropped. */
@@ -148,6 +155,7 @@ export class Connections {
   readonly #past = { connections: 0, bytesIn: 0, bytesOut: 0 }
   #closing: { promise: Promise<void>; hasGrace: boolean } | undefined
   #isCut = false
+  #watch: NodeJS.Timeout | undefined
 
   get closing(): boolean {
     return this.#closing !== undefined
@@ -159,6 +167,7 @@ export class Connections {
 
   add(connection: Connection, ...streams: Duplex[]): void {
     this.#streams.set(connection, streams)
+    this.#watchOver()
     // One that was being made while the others were cut.
     if (this.#isCut) for (const stream of streams) reset(stream)
     connection.closed.then(({ bytesIn, bytesOut }) => {
@@ -229,6 +238,15 @@ export class Connections {
       await Promise.all([...this.#streams.keys()].map((connection) => connection.closed))
     }
     clearTimeout(timer)
+  }
+
+  /** Until there is none. */
+  #watchOver(): void {
+    this.#watch ??= setTimeout(() => {
+      this.#watch = undefined
+      for (const stream of [...this.#streams.values()].flat()) watchOver(stream)
+      if (this.#streams.size > 0) this.#watchOver()
+    }, WATCH_INTERVAL).unref()
   }
 
   #cut(): void {

@@ -1,5 +1,6 @@
 /** What TCP and unix sockets have in common. */
 import net from 'node:net'
+import type { Duplex } from 'node:stream'
 import { type Aborted, waitForEvent } from './deadline.js'
 import { TunnelError } from './errors.js'
 import type { SocketAddress } from './listener.js'
@@ -11,9 +12,14 @@ export const socketOptions = {
   // A FIN ends one direction only: whoever answers after it must be heard.
   allowHalfOpen: true,
   noDelay: true,
-  // A peer that vanishes without a FIN is noticed even where nobody sends anything.
-  keepAlive: true,
-  keepAliveInitialDelay: 60_000,
+}
+
+/** Silence after which the system asks whether the peer is still there, in milliseconds. */
+const KEEP_ALIVE = 60_000
+
+/** From now on a peer that vanishes without a FIN is noticed even where nobody sends anything. Again, it costs nothing. */
+export function watchOver(stream: Duplex): void {
+  if (stream instanceof net.Socket) stream.setKeepAlive(true, KEEP_ALIVE)
 }
 
 /** A server that does not listen yet. It hands over sockets that are not read from until their owner does. */
