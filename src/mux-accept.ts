@@ -6,6 +6,9 @@ import { endWithControl } from './multiplex.js'
 import { violation } from './protocol.js'
 import { YamuxSession } from './yamux/session.js'
 
+/** Far more streams than there are sockets for: what a client may have is limited by its visitors, as without this. */
+const MAX_STREAMS = 65_536
+
 /** The server's end of a connection that carries all streams of a client. */
 export interface AcceptedMux {
   /** The control connection. */
@@ -24,7 +27,11 @@ export function acceptMux(link: Duplex, aborted: Aborted): Promise<AcceptedMux> 
     let take = (_stream: Duplex) => session.destroy(violation('opened a data stream before its login'))
     // A process that ends, however badly, leaves a FIN. This hears it before the session does, to which it is a loss of all streams.
     link.once('end', () => channel?.leave())
-    const session = new YamuxSession(link, { role: 'server', onStream: sessionOnStream })
+    const session = new YamuxSession(link, {
+      role: 'server',
+      onStream: sessionOnStream,
+      maxStreams: MAX_STREAMS,
+    })
     const forget = whenAborted(aborted, (reason) => session.destroy(reason))
     session.closed.then((error) => {
       forget()
