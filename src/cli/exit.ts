@@ -1,7 +1,10 @@
 import { TunnelError } from '../errors.js'
 
 /** The exit codes of `pipe`, as documented in `docs/cli.md`. */
-export const exit = { closed: 0, failed: 1, usage: 2, lost: 3 } as const
+export const exit = { closed: 0, failed: 1, usage: 2, lost: 3, notExecutable: 126, notFound: 127 } as const
+
+/** What asks us to end. */
+export const endSignals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
 
 /** How long visitors get to finish at the first Ctrl-C, in milliseconds. */
 export const GRACE = 5_000
@@ -40,7 +43,6 @@ export async function end(): Promise<never> {
  * ends the process. Gives back a function that stops listening.
  */
 export function onEndSignals(onSignal: (count: number) => void): () => void {
-  const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
   let count = 0
   const processOnSignal = () => {
     count++
@@ -48,8 +50,8 @@ export function onEndSignals(onSignal: (count: number) => void): () => void {
     onSignal(count)
   }
   const stop = () => {
-    for (const signal of signals) process.off(signal, processOnSignal)
+    for (const signal of endSignals) process.off(signal, processOnSignal)
   }
-  for (const signal of signals) process.on(signal, processOnSignal)
+  for (const signal of endSignals) process.on(signal, processOnSignal)
   return stop
 }

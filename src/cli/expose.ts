@@ -1,3 +1,4 @@
+import { TunnelError } from '../errors.js'
 import { openTunnels, type WantedTunnel } from '../open-tunnel.js'
 import { invalidOption } from '../options.js'
 import { type LocalArguments, readLocalArguments, run } from './run.js'
@@ -16,10 +17,16 @@ interface ExposeOptions extends SecretOptions, ClientTlsArguments, LocalArgument
 /** How long `--retry` tries, in milliseconds. */
 const PATIENCE = 60_000
 
-/** `pipe expose`: runs until it is told to end, or the link is lost for good. */
-export function expose(targets: string[], options: ExposeOptions): Promise<void> {
-  return run(options, targets.length, async (signal) => {
+/** `pipe expose`: runs until it is told to end, the link is lost for good, or the command behind `--` has ended. */
+export function expose(targets: string[], options: ExposeOptions, command?: string[]): Promise<void> {
+  const open = async (signal: AbortSignal) => {
     const { to, listen, mux, retry, reconnect } = options
+    if (command?.length === 0) {
+      throw new TunnelError(
+        'invalid-option',
+        'a command must follow --, such as: pipe expose 3000 -- npm test',
+      )
+    }
     if (listen !== undefined && targets.length > 1) {
       throw invalidOption('--listen', 'given with one target alone', listen)
     }
@@ -39,7 +46,8 @@ export function expose(targets: string[], options: ExposeOptions): Promise<void>
       ...(retry && { timeout: PATIENCE }),
       signal,
     })
-  })
+  }
+  return run(options, targets.length, open, command)
 }
 
 function readTargets(targets: string[], port: number | undefined): WantedTunnel[] {

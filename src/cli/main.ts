@@ -12,6 +12,9 @@ const secret = new Option(
 ).conflicts('secretFile')
 const secretFile = new Option('--secret-file <path>', 'file whose first line is the secret')
 
+/** What stands behind `--` at `pipe expose` is a command, and no concern of the parser. */
+const [args, childCommand] = splitArguments(process.argv)
+
 /** What is no number stays a text, so that the complaint can quote it. */
 const wholeNumber = (text: string) => (/^\d+$/.test(text) ? Number(text) : text)
 
@@ -45,7 +48,9 @@ const program = new Command('pipe')
 
 const exposeCommand = program
   .command('expose')
-  .description('open a tunnel to each target and print its public URL')
+  .description(
+    'open a tunnel to each target and print its public URL; with a command behind --, run that and end with it',
+  )
   .argument(
     '<target...>',
     'what to expose: 3000, host:3000, udp://host:53, unix:/path, or 8080:host:3000 to ask for the public port 8080',
@@ -62,7 +67,10 @@ const exposeCommand = program
   .option('--tls', 'encrypt, with a server that shows a certificate of a known authority')
   .option('--no-tls', 'do not encrypt, although there is a secret')
   .showHelpAfterError('(such as: pipe expose 3000; pipe expose --help lists the options)')
-  .action(async (targets: string[], options) => (await import('./expose.js')).expose(targets, options))
+  .usage('[options] <target...> [-- <command>]')
+  .action(async (targets: string[], options) =>
+    (await import('./expose.js')).expose(targets, options, childCommand),
+  )
 
 for (const option of localOptions) exposeCommand.addOption(option)
 
@@ -105,10 +113,15 @@ for (const option of listOptions) serverCommand.addOption(option)
 for (const stream of [process.stdout, process.stderr]) stream.on('error', () => {})
 
 try {
-  await program.parseAsync()
+  await program.parseAsync(args)
 } catch (error) {
   // Commander has told what is wrong; a request for help or the version is no mistake.
   if (error instanceof CommanderError) process.exitCode = error.exitCode === 0 ? exit.closed : exit.usage
   else fail(error)
 }
 await end()
+
+function splitArguments(argv: string[]): [args: string[], command?: string[]] {
+  const at = argv[2] === 'expose' ? argv.indexOf('--') : -1
+  return at < 0 ? [argv] : [argv.slice(0, at), argv.slice(at + 1)]
+}

@@ -25,8 +25,11 @@ export interface Report {
   error(error: unknown): void
 }
 
-/** For people: the URL alone on stdout, so that a script can read it too, and all else on stderr. */
-export function textReport({ quiet, many }: { quiet: boolean; many: boolean }): Report {
+/** For people: the URL alone on `output`, so that a script can read it too, and all else on stderr. */
+export function textReport(
+  output: NodeJS.WriteStream,
+  { quiet, many }: { quiet: boolean; many: boolean },
+): Report {
   const say = (text: string) => {
     if (!quiet) writeLine(process.stderr, text)
   }
@@ -40,7 +43,7 @@ export function textReport({ quiet, many }: { quiet: boolean; many: boolean }): 
       say(dim(`waiting for the target, up to ${seconds} s`))
     },
     ready(tunnel) {
-      writeLine(process.stdout, tunnel.url)
+      writeLine(output, tunnel.url)
       say(dim(many ? `${tunnel.url} leads to ${tunnel.target}` : `leads to ${tunnel.target}`))
     },
     open(tunnels) {
@@ -73,10 +76,10 @@ export function textReport({ quiet, many }: { quiet: boolean; many: boolean }): 
   }
 }
 
-/** For programs: one JSON object a line on stdout. The fields are described in `docs/cli.md`. */
-export function jsonReport(): Report {
+/** For programs: one JSON object a line. The fields are described in `docs/cli.md`. */
+export function jsonReport(output: NodeJS.WriteStream): Report {
   const write = (event: string, fields: object) => {
-    writeLine(process.stdout, JSON.stringify({ event, ...fields }))
+    writeLine(output, JSON.stringify({ event, ...fields }))
   }
   return {
     waiting() {},

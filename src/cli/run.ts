@@ -2,6 +2,7 @@ import { TunnelError } from '../errors.js'
 import type { LocalOptions } from '../local-options.js'
 import type { Tunnel } from '../local-tunnel.js'
 import { invalidOption } from '../options.js'
+import { runChild } from './child.js'
 import { exit, fail, GRACE, onEndSignals } from './exit.js'
 import { jsonReport, type Report, textReport } from './report.js'
 
@@ -41,13 +42,18 @@ function readSeconds(name: string, value: number | string): number {
   return Math.ceil(seconds * 1_000)
 }
 
-/** Opens tunnels, and reports of them until it is told to end or the last is gone. */
+/**
+ * Opens tunnels, and reports of them until it is told to end or the last is gone. Where there is a command it runs that
+ * meanwhile, leaves stdout to it, and ends when it does.
+ */
 export async function run(
   { json, quiet = false, wait }: LocalArguments,
   count: number,
   open: (signal: AbortSignal) => Promise<Tunnel[]>,
+  command?: string[],
 ): Promise<void> {
-  const report = json ? jsonReport() : textReport({ quiet, many: count > 1 })
+  const output = command ? process.stderr : process.stdout
+  const report = json ? jsonReport(output) : textReport(output, { quiet, many: count > 1 })
   const opening = new AbortController()
   let tunnels: Tunnel[] = []
   // Before anything is printed: a script may answer the URL with a signal at once.
@@ -62,8 +68,18 @@ export async function run(
     if (wait !== undefined) report.waiting(wait === true ? WAIT : wait)
     tunnels = await open(opening.signal)
     for (const tunnel of tunnels) announce(tunnel, report)
-    report.open(tunnels)
-    await Promise.all(tunnels.map((tunnel) => watch(tunnel, report)))
+    if (!command) report.open(tunnels)
+    const watching = Promise.all(tunnels.map((tunnel) => watch(tunnel, report)))
+    if (command) {
+      // From here on signals are for the command.
+      stopListening()
+      const code = await runChild(command, tunnels)
+      for (const tunnel of tunnels) tunnel.close()
+      await watching
+      // A command that went well may not have noticed that the link was lost.
+      process.exitCode = code || process.exitCode
+    }
+    await watching
   } catch (error) {
     if (error instanceof TunnelError && error.code === 'aborted') return
     report.error(error)
