@@ -1,4 +1,4 @@
-import type { Duplex } from 'node:stream'
+import type { Duplex, Transform } from 'node:stream'
 import { whenAborted } from './deadline.js'
 import { reserve } from './descriptors.js'
 import { type TunnelError, toTunnelError } from './errors.js'
@@ -64,6 +64,8 @@ export interface Joint {
   visitor: Visitor
   fromVisitor: Duplex
   fromTarget: Duplex
+  /** What its bytes pass through first, by direction. */
+  stages?: { in: Transform; out: Transform } | undefined
   /** What its bytes share the speed with, by direction. */
   throttle?: { in: Throttle; out: Throttle } | undefined
 }
@@ -82,14 +84,16 @@ class Joined implements Connection {
   /** A flow knows how much of it is datagrams. */
   readonly #flows: { fromVisitor: Flow | undefined; fromTarget: Flow | undefined }
 
-  constructor({ id, visitor, fromVisitor, fromTarget, throttle }: Joint) {
+  constructor({ id, visitor, fromVisitor, fromTarget, stages, throttle }: Joint) {
     this.id = id
     this.visitor = visitor
     this.#flows = { fromVisitor: asFlow(fromVisitor), fromTarget: asFlow(fromTarget) }
     const start = performance.now()
     reserve.enter()
+    const throttled = throttle && { in: throttle.in.stage(), out: throttle.out.stage() }
+    const passed = [stages, throttled].filter((one) => one !== undefined)
     const ended = relay(fromVisitor, fromTarget, {
-      through: { in: throttle?.in.stage(), out: throttle?.out.stage() },
+      through: { in: passed.map((one) => one.in), out: passed.map((one) => one.out) },
       onBytes: (direction, count) => {
         this.#bytes[direction] += count
       },

@@ -1,6 +1,7 @@
 import { setTimeout } from 'node:timers/promises'
 import { type WaitOptions, withDeadline } from './deadline.js'
 import { reasonOf, TunnelError } from './errors.js'
+import { readHostHeader } from './host-header.js'
 import type { LocalSettings } from './local-tunnel.js'
 import { checkInteger, checkTimeout, invalidOption, MAX_TIMEOUT } from './options.js'
 import { checkProxyProtocol, type ProxyProtocol } from './proxy-header.js'
@@ -15,6 +16,11 @@ export interface LocalOptions extends WaitOptions {
    * binary. Default: none.
    */
   proxyProtocol?: ProxyProtocol
+  /**
+   * Host that HTTP/1 requests are made to name, in Host, and in Origin and Referer where these named the one that was visited:
+   * `'rewrite'` for the target's own, or one such as `'localhost:3000'`. Default: none, what the visitor sent.
+   */
+  hostHeader?: string
   /**
    * Most bytes per second in each direction, of all visitors together: a number, or a text such as `'100kb'` or
    * `'1.5mb'`, of which a kb is 1,024 bytes. What one second brings can be saved up. Default: no limit.
@@ -46,7 +52,17 @@ export interface CheckedOptions extends LocalSettings {
 
 /** Checks the options, and fills in the defaults. */
 export function readLocalOptions(target: Target, options: LocalOptions): CheckedOptions {
-  const { proxyProtocol, limit, allow, deny, waitForTarget, flowTimeout, maxFlows, unref = false } = options
+  const {
+    proxyProtocol,
+    hostHeader,
+    limit,
+    allow,
+    deny,
+    waitForTarget,
+    flowTimeout,
+    maxFlows,
+    unref = false,
+  } = options
   const parsed = parseTarget(target)
   checkProxyProtocol(proxyProtocol)
   checkLists({ allow, deny })
@@ -68,7 +84,18 @@ export function readLocalOptions(target: Target, options: LocalOptions): Checked
   }
   const mayVisit = visitorFilter({ allow, deny })
   const rate = parseRate('limit', limit)
-  return { target: parsed, proxyProtocol, limit: rate, allow, deny, mayVisit, flowTimeout, maxFlows, unref }
+  return {
+    target: parsed,
+    proxyProtocol,
+    hostHeader: readHostHeader(hostHeader, parsed),
+    limit: rate,
+    allow,
+    deny,
+    mayVisit,
+    flowTimeout,
+    maxFlows,
+    unref,
+  }
 }
 
 /** Milliseconds between two attempts to reach a target that is waited for. */

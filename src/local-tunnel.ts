@@ -14,6 +14,7 @@ import { reserve } from './descriptors.js'
 import { type Drop, gatherDrops } from './drops.js'
 import { Emitter } from './emitter.js'
 import { TunnelError, toTunnelError } from './errors.js'
+import { hostRewriter } from './host-header.js'
 import type { SocketAddress, Visitor } from './listener.js'
 import type { Protocol } from './protocol.js'
 import { type ProxyProtocol, proxyHeader } from './proxy-header.js'
@@ -68,6 +69,8 @@ export interface Tunnel extends EventEmitter<TunnelEvents>, AsyncDisposable {
 export interface LocalSettings {
   target: ParsedTarget
   proxyProtocol: ProxyProtocol | undefined
+  /** What requests are to name as their host. */
+  hostHeader: string | undefined
   /** Bytes per second and direction. */
   limit: number | undefined
   /** Who may come in, by address. */
@@ -180,7 +183,7 @@ export class LocalTunnel extends Emitter<TunnelEvents> implements Tunnel {
   /** Joins a visitor with the target. Never rejects. */
   async join(arrival: Arrival): Promise<void> {
     const { id, visitor, cameTo, open } = arrival
-    const { target, unref, exchangeTimeout, proxyProtocol, mayVisit } = this.#options
+    const { target, unref, exchangeTimeout, proxyProtocol, hostHeader, mayVisit } = this.#options
     // After a loss the server tells again of who waits.
     if (this.#joining.has(id)) return
     // A server has looked already, unless it is of an earlier version.
@@ -199,6 +202,7 @@ export class LocalTunnel extends Emitter<TunnelEvents> implements Tunnel {
     }
     try {
       const header = proxyProtocol && (await proxyHeader(proxyProtocol, visitor, cameTo))
+      const stages = hostHeader === undefined ? undefined : await hostRewriter(hostHeader)
       const fromTarget = keep(
         await target
           .dial({ unref, aborted, onDrop: this.#onDrop, throttle: this.#throttle })
@@ -211,7 +215,7 @@ export class LocalTunnel extends Emitter<TunnelEvents> implements Tunnel {
       if (header) fromTarget.write(header)
       // A flow drops what is too fast by itself: held back, it would come too late to be of use.
       const throttle = target.isUdp ? undefined : this.#throttle
-      const connection = joinConnection({ id, visitor, fromVisitor, fromTarget, throttle })
+      const connection = joinConnection({ id, visitor, fromVisitor, fromTarget, stages, throttle })
       this.#connections.add(connection, fromTarget, fromVisitor)
       this.tell('connection', connection)
     } catch (caught) {

@@ -9,8 +9,8 @@ const HALF_CLOSE_TIMEOUT = 300_000
 export interface RelayOptions {
   /** Milliseconds of silence after which a pair of which one direction has ended is cut. Default 300,000. */
   halfCloseTimeout?: number
-  /** What the bytes of a direction pass through on their way. The relay owns it. */
-  through?: { in?: Transform | undefined; out?: Transform | undefined }
+  /** What the bytes of each direction pass through on their way, one after the other. The relay owns them. */
+  through?: { in: Transform[]; out: Transform[] }
   /** Told of the bytes of each direction as they are handed on. */
   onBytes?(direction: Direction, bytes: number): void
 }
@@ -31,13 +31,13 @@ export interface RelayEnd {
 /**
  * Copies both ways between two byte streams and owns them from now on. Each direction ends by itself: a FIN
  * on one side becomes a FIN on the other while the reply goes on. A stream that can't keep up stops the one
- * that feeds it. A stream that breaks resets the other. Resolves when both are closed, and never rejects.
+ * that feeds it. A stream that breaks resets the other, and a stage that fails resets both. Resolves when both are closed, and never rejects.
  *
  * A pair of which one direction has ended is cut after a time of silence, because nothing else would end it where the
  * peer never answers.
  */
 export function relay(first: Duplex, second: Duplex, options: RelayOptions = {}): Promise<RelayEnd> {
-  const { halfCloseTimeout = HALF_CLOSE_TIMEOUT, through = {} } = options
+  const { halfCloseTimeout = HALF_CLOSE_TIMEOUT, through = { in: [], out: [] } } = options
   return new Promise((resolve) => {
     const bytes = { in: 0, out: 0 }
     let error: Error | undefined
@@ -47,21 +47,27 @@ export function relay(first: Duplex, second: Duplex, options: RelayOptions = {})
     // An error is not lost: `close` always follows, and finds it in `errored`.
     for (const stream of [first, second]) stream.on('error', () => {})
     const writeErrors = [keepReading(first), keepReading(second)] as const
-    copy(first, second, { direction: 'in', stage: through.in, writeError: writeErrors[0] })
-    copy(second, first, { direction: 'out', stage: through.out, writeError: writeErrors[1] })
+    copy(first, second, { direction: 'in', stages: through.in, writeError: writeErrors[0] })
+    copy(second, first, { direction: 'out', stages: through.out, writeError: writeErrors[1] })
     whenClosed(first, () => onClosed(first, second))
     whenClosed(second, () => onClosed(second, first))
 
     /** One direction. `writeError` tells why the source, as a sink of the other direction, takes no more bytes. */
-    function copy(source: Duplex, sink: Duplex, { direction, stage, writeError }: Way) {
-      if (stage) pass(source, stage)
-      pass(stage ?? source, sink, stageOnBytes)
-      stage?.on('end', () => sink.end())
+    function copy(source: Duplex, sink: Duplex, { direction, stages, writeError }: Way) {
+      let last: Readable = source
+      for (const stage of stages) {
+        pass(last, stage)
+        if (last !== source) last.on('end', () => stage.end())
+        stage.on('error', cut)
+        last = stage
+      }
+      pass(last, sink, lastOnBytes)
+      if (last !== source) last.on('end', () => sink.end())
       // A FIN behind nothing may have been seen already, while the stream waited to be joined.
       if (source.readableEnded) sourceOnEnd()
       else source.on('end', sourceOnEnd)
 
-      function stageOnBytes(count: number) {
+      function lastOnBytes(count: number) {
         bytes[direction] += count
         silence?.refresh()
         options.onBytes?.(direction, count)
@@ -76,12 +82,16 @@ export function relay(first: Duplex, second: Duplex, options: RelayOptions = {})
         // Told here, before the source is closed over it: an end that was passed on meanwhile could not be taken back.
         const failed = error ?? writeError()
         if (failed) source.destroy(failed)
-        else (stage ?? sink).end()
+        else (stages[0] ?? sink).end()
       }
     }
 
     function silenceOnTimeout() {
-      error ??= new TunnelError('timeout', `half-closed and silent for ${halfCloseTimeout} ms`)
+      cut(new TunnelError('timeout', `half-closed and silent for ${halfCloseTimeout} ms`))
+    }
+
+    function cut(reason: Error) {
+      error ??= reason
       reset(first)
       reset(second)
     }
@@ -96,7 +106,7 @@ export function relay(first: Duplex, second: Duplex, options: RelayOptions = {})
       open--
       if (open > 0) return
       clearTimeout(silence)
-      for (const stage of [through.in, through.out]) stage?.destroy()
+      for (const stage of [...through.in, ...through.out]) stage.destroy()
       resolve({ bytesIn: bytes.in, bytesOut: bytes.out, ...(error && { error }) })
     }
   })
@@ -104,7 +114,7 @@ export function relay(first: Duplex, second: Duplex, options: RelayOptions = {})
 
 interface Way {
   direction: Direction
-  stage: Transform | undefined
+  stages: Transform[]
   writeError: () => Error | undefined
 }
 

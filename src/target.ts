@@ -23,6 +23,8 @@ export interface ParsedTarget {
   readonly scheme: string
   /** As in messages: `localhost:3000`. */
   readonly name: string
+  /** As in the Host header of a request for it. */
+  readonly host: string
   /** Whether it receives datagrams; else it accepts connections. */
   readonly isUdp: boolean
   /** Whether it may understand a PROXY header. */
@@ -53,13 +55,14 @@ export function parseTarget(target: Target): ParsedTarget {
   const path = parseOwnUnixPath('target', String(target))
   if (path !== undefined) {
     const name = `unix:${path}`
-    return { scheme: 'http', name, ...stream, dial: (options) => dialUnix(path, options) }
+    return { scheme: 'http', name, host: 'localhost', ...stream, dial: (options) => dialUnix(path, options) }
   }
   const { scheme, where } = parseAddressTarget(target)
   const name = formatAddress(where)
+  const host = name.replace(/:80$/, '')
   return scheme === 'udp'
-    ? { scheme, name, isUdp: true, takesHeader: false, dial: (options) => dialUdp(where, options) }
-    : { scheme, name, ...stream, dial: (options) => dialTcp(where, options) }
+    ? { scheme, name, host, isUdp: true, takesHeader: false, dial: (options) => dialUdp(where, options) }
+    : { scheme, name, host, ...stream, dial: (options) => dialTcp(where, options) }
 }
 
 function parseAddressTarget(target: string | number): { scheme: string; where: Address } {
@@ -82,6 +85,7 @@ function serverTarget(server: net.Server): ParsedTarget {
   return {
     scheme: speaksHttp ? (isSecure ? 'https' : 'http') : 'tcp',
     name: `${isSecure ? (speaksHttp ? 'https' : 'tls') : speaksHttp ? 'http' : 'net'}.Server`,
+    host: 'localhost',
     isUdp: false,
     takesHeader: !speaksHttp,
     dial: (options) => dialServer(server, options),
@@ -93,6 +97,7 @@ function handlerTarget(handler: RequestListener): ParsedTarget {
   return {
     scheme: 'http',
     name: 'a request handler',
+    host: 'localhost',
     isUdp: false,
     takesHeader: false,
     async dial(options) {

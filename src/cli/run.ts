@@ -12,6 +12,7 @@ export interface LocalArguments {
   deny?: string[]
   limit?: string
   proxyProtocol?: number
+  hostHeader?: string
   wait?: true | string
   flowTimeout?: string
   maxFlows?: number
@@ -20,7 +21,7 @@ export interface LocalArguments {
 }
 
 export function readLocalArguments(given: LocalArguments): LocalOptions {
-  const { allow, deny, limit, proxyProtocol, wait, flowTimeout, maxFlows } = given
+  const { allow, deny, limit, proxyProtocol, hostHeader, wait, flowTimeout, maxFlows } = given
   return {
     ...(allow !== undefined && { allow }),
     ...(deny !== undefined && { deny }),
@@ -28,6 +29,7 @@ export function readLocalArguments(given: LocalArguments): LocalOptions {
     ...(maxFlows !== undefined && { maxFlows }),
     ...(limit !== undefined && { limit }),
     ...(proxyProtocol !== undefined && { proxyProtocol: proxyProtocol as 1 | 2 }),
+    ...(hostHeader !== undefined && { hostHeader }),
     ...(wait !== undefined && { waitForTarget: readSeconds('--wait', wait === true ? WAIT : wait) }),
   }
 }
