@@ -105,8 +105,8 @@ class HostRewriter {
     try {
       const { value } = this.#steps.next()
       // In one piece, as it came: it goes into one packet then.
-      const output = Buffer.concat(this.#output.splice(0))
-      if (output.length > 0) this.in.push(output)
+      const output = this.#output.splice(0)
+      if (output.length > 0) this.in.push(output.length > 1 ? Buffer.concat(output) : output[0])
       if (value === 'answer' && this.#answer.state === 'awaited') {
         this.#answer.onKnown = () => this.#advance(done)
       } else {

@@ -17,8 +17,8 @@ export interface LocalOptions extends WaitOptions {
    */
   proxyProtocol?: ProxyProtocol
   /**
-   * Host that HTTP/1 requests are made to name, in Host, and in Origin and Referer where these named the one that was visited:
-   * `'rewrite'` for the target's own, or one such as `'localhost:3000'`. Default: none, what the visitor sent.
+   * The host that HTTP/1 requests are made to name, for targets that answer for hosts they know alone: `'rewrite'` for the
+   * target's own, or one such as `'localhost:3000'`. Default: what the visitor sent.
    */
   hostHeader?: string
   /**

@@ -31,7 +31,8 @@ export interface RelayEnd {
 /**
  * Copies both ways between two byte streams and owns them from now on. Each direction ends by itself: a FIN
  * on one side becomes a FIN on the other while the reply goes on. A stream that can't keep up stops the one
- * that feeds it. A stream that breaks resets the other, and a stage that fails resets both. Resolves when both are closed, and never rejects.
+ * that feeds it. A stream that breaks resets the other, and a stage that fails resets both. Resolves when both are
+ * closed, and never rejects.
  *
  * A pair of which one direction has ended is cut after a time of silence, because nothing else would end it where the
  * peer never answers.
