@@ -1,6 +1,7 @@
 import { Duplex } from 'node:stream'
 import { DatagramDecoder, encodeDatagrams } from './datagrams.js'
 import { TunnelError } from './errors.js'
+import { currentTurn, whenTurned } from './turn.js'
 
 /** What a flow holds of datagrams that its reader has not taken yet: bytes, and datagrams however small. */
 const MAX_QUEUED_BYTES = 262_144
@@ -52,9 +53,10 @@ export class Flow extends Duplex {
   readonly #together: { bytes: number }
   /** Whether the reader waits for more. */
   #isWanted = false
-  /** Datagrams that came in this turn of the event loop, and in the last in which any came. */
+  /** The last turn of the event loop in which datagrams came, how many, and whether several had in the one before. */
+  #turn = -1
   #inTurn = 0
-  #inLastTurn = 0
+  #isBurst = false
   #isFinished = false
   #bytesReceived = 0
   #bytesSent = 0
@@ -101,9 +103,15 @@ export class Flow extends Duplex {
     this.#queue.push(datagram)
     this.#queuedBytes += datagram.length
     this.#together.bytes += datagram.length
-    if (this.#inTurn++ === 0) setImmediate(() => this.#turnOnEnd())
-    const isBurst = this.#inLastTurn > 1
-    if (this.#isWanted && (!isBurst || this.#queuedBytes >= FULL)) this._read()
+    const turn = currentTurn()
+    if (turn !== this.#turn) {
+      this.#turn = turn
+      this.#isBurst = this.#inTurn > 1
+      this.#inTurn = 0
+      if (this.#isBurst) whenTurned(this.#turnOnEnd)
+    }
+    this.#inTurn++
+    if (this.#isWanted && (!this.#isBurst || this.#queuedBytes >= FULL)) this._read()
   }
 
   /** Ends the flow behind what has come. */
@@ -121,9 +129,7 @@ export class Flow extends Duplex {
     if (this.#isWanted) this._read()
   }
 
-  #turnOnEnd(): void {
-    this.#inLastTurn = this.#inTurn
-    this.#inTurn = 0
+  readonly #turnOnEnd = () => {
     if (this.#isWanted) this._read()
   }
 

@@ -1,6 +1,6 @@
 /** When a flow hands on the datagrams that it has received. */
 import { once } from 'node:events'
-import { describe, expect, test } from 'vitest'
+import { describe, expect, test, vi } from 'vitest'
 import { Flow } from '../src/flow.js'
 
 describe('a burst of datagrams', () => {
@@ -35,6 +35,18 @@ describe('a burst of datagrams', () => {
     await turn()
     flow.receive(Buffer.alloc(2))
     expect(chunks).toEqual([3, 4])
+  })
+
+  test('is handed on also where a test has stopped the timers of its process', async () => {
+    const { flow, chunks } = await inBurst()
+    vi.useFakeTimers()
+    try {
+      flow.receive(Buffer.alloc(1))
+      await once(flow, 'data')
+    } finally {
+      vi.useRealTimers()
+    }
+    expect(chunks).toEqual([3])
   })
 
   test('is handed on before the end of its flow', async () => {
