@@ -749,7 +749,7 @@ describe('a UDP tunnel closes', () => {
   test('without leaving anything of 2,000 flows one after another', async () => {
     await using target = await udpEchoTarget()
     await using server = await createServer()
-    await using tunnel = await openTunnel(target.url, { server, maxFlows: 20, flowTimeout: 200 })
+    await using tunnel = await openTunnel(target.url, { server, maxFlows: 20, flowTimeout: 3_000 })
     const visitInTurn = async (count: number) => {
       for (let i = 0; i < count; i++) {
         await using visitor = await udpVisitor(tunnel)
