@@ -44,6 +44,15 @@ describe('imports', () => {
     expect(reach('src/client.ts')).not.toContain('src/server.ts')
   })
 
+  test('of yamux stay within it: it knows nothing of tunnels', () => {
+    expect(files('src/yamux').flatMap(importedFiles)).not.toEqual([])
+    expect(
+      files('src/yamux')
+        .flatMap(importedFiles)
+        .filter((file) => !file.startsWith('src/yamux/')),
+    ).toEqual([])
+  })
+
   test('of the library do not reach the command, nor its argument parser', () => {
     const library = reach('src/index.ts')
     expect([...library].filter((file) => file.startsWith('src/cli/'))).toEqual([])
