@@ -1,8 +1,9 @@
 import type { Duplex } from 'node:stream'
 import { YamuxError } from './errors.js'
-import { Flag, FrameDecoder, type FrameHandler, GoAway, type Header, MAX_UINT32, Type } from './frame.js'
+import { Flag, FrameDecoder, GoAway, type Header, MAX_UINT32, Type } from './frame.js'
 import { Pings } from './pings.js'
 import { Windows } from './receive-window.js'
+import { Receiver } from './receiver.js'
 import { Sender } from './sender.js'
 import { type StreamContext, YamuxStream } from './stream.js'
 import { type Role, StreamTable } from './stream-table.js'
@@ -44,12 +45,9 @@ export class YamuxSession {
   readonly #pings: Pings
   readonly #context: StreamContext
   readonly #decoder: FrameDecoder
-  readonly #maxWindow: number
   #state: State = { name: 'open' }
   /** Whether the peer wants no more streams. */
   #isPeerClosing = false
-  /** Whose payload comes, where somebody wants it, and whether its direction ends behind it. */
-  #receiver: { stream: YamuxStream; ends: boolean } | undefined
 
   constructor(link: Duplex, options: YamuxOptions) {
     const { role, onStream, maxStreams = 4_096, acceptBacklog = 256 } = options
@@ -60,9 +58,17 @@ export class YamuxSession {
     this.#sender = new Sender(link, () => this.#violation('the peer asks for answers and does not read them'))
     this.#pings = new Pings((frame) => this.#sender.send(frame))
     const windows = new Windows({ maxWindow, maxGrowth, pings: this.#pings })
-    this.#maxWindow = windows.maxWindow
     this.#context = { sender: this.#sender, windows, onGone: (stream) => this.#streamOnGone(stream) }
-    this.#decoder = new FrameDecoder(this.#handler)
+    const receiver = new Receiver({
+      streams: this.#streams,
+      sender: this.#sender,
+      pings: this.#pings,
+      maxWindow: windows.maxWindow,
+      accept: (id) => this.#accept(id),
+      onGoAway: (code) => this.#goAwayOnReceived(code),
+      onViolation: (reason) => this.#violation(reason),
+    })
+    this.#decoder = new FrameDecoder(receiver)
     this.closed = new Promise((resolve) => {
       const linkOnClose = () => resolve(this.#linkOnClose())
       link.on('data', (chunk: Buffer) => this.#decoder.decode(chunk))
@@ -130,59 +136,16 @@ export class YamuxSession {
     return undefined
   }
 
-  readonly #handler: FrameHandler = {
-    onFrame: (frame) => {
-      this.#receiver = undefined
-      if (frame.type === Type.ping) this.#pingOnReceived(frame)
-      else if (frame.type === Type.goAway) this.#goAwayOnReceived(frame)
-      else this.#streamFrameOnReceived(frame)
-    },
-    onPayload: (bytes, isLast) => {
-      this.#receiver?.stream.receive(bytes)
-      if (isLast && this.#receiver?.ends) this.#receiver.stream.receiveEnd()
-    },
-    onViolation: (reason) => this.#violation(reason),
-  }
-
-  #streamFrameOnReceived({ type, flags, id, length }: Header): void {
-    const isData = type === Type.data
-    if (flags & Flag.syn) this.#accept(id)
-    const stream = this.#streams.get(id)
-    if (!stream) {
-      // It is gone, and the peer did not know that when it sent this.
-      if (isData && length > this.#maxWindow) this.#violation(`a frame of ${length} bytes for no stream`)
-    } else if (flags & Flag.rst) {
-      stream.receiveReset()
-    } else if (isData && !stream.allows(length)) {
-      this.#violation(`stream ${id}: ${length} bytes are more than its window allows`)
-    } else if (!isData && !stream.receiveCredit(length)) {
-      this.#violation(`stream ${id}: its window is larger than can be`)
-    } else {
-      if (flags & Flag.ack) this.#streams.answered(stream)
-      const ends = (flags & Flag.fin) > 0
-      if (isData && length > 0) this.#receiver = { stream, ends }
-      else if (ends) stream.receiveEnd()
-    }
-  }
-
   /** The peer opens a stream. */
   #accept(id: number): void {
-    if (!this.#streams.isPeers(id)) {
-      this.#violation(`the peer opens a stream of the number ${id}`)
-    } else if (this.#streams.get(id)) {
-      this.#violation(`the peer opens stream ${id} once more`)
-    } else if (!this.#onStream || this.#state.name !== 'open' || !this.#streams.hasRoom) {
+    if (!this.#onStream || this.#state.name !== 'open' || !this.#streams.hasRoom) {
       this.#sender.send({ type: Type.windowUpdate, flags: Flag.rst, id, length: 0 })
-    } else {
-      this.#start(id, this.#onStream)
+      return
     }
-  }
-
-  #start(id: number, onStream: (stream: YamuxStream) => void): void {
     const stream = new YamuxStream(id, 'ack', this.#context)
     this.#streams.accept(stream)
     try {
-      onStream(stream)
+      this.#onStream(stream)
     } catch (error) {
       // It has a bug, which surfaces behind our own work.
       process.nextTick(() => {
@@ -191,18 +154,13 @@ export class YamuxSession {
     }
   }
 
-  #pingOnReceived({ flags, length }: Header): void {
-    if (flags & Flag.syn) this.#sender.send({ type: Type.ping, flags: Flag.ack, id: 0, length })
-    else if (flags & Flag.ack) this.#pings.answered(length)
-  }
-
-  #goAwayOnReceived({ length }: Header): void {
-    if (length === GoAway.normal) {
+  #goAwayOnReceived(code: number): void {
+    if (code === GoAway.normal) {
       this.#isPeerClosing = true
-    } else if (length === GoAway.protocolError) {
+    } else if (code === GoAway.protocolError) {
       this.#end(new YamuxError('protocol-violation', 'the peer says that we broke the protocol'))
     } else {
-      this.#end(new YamuxError('link-lost', `the peer gave up for an error of its own (${length})`))
+      this.#end(new YamuxError('link-lost', `the peer gave up for an error of its own (${code})`))
     }
   }
 
