@@ -14,7 +14,7 @@ export class Pings {
   #next = 0
   #isMeasuring = false
   #roundTrip: number | undefined
-  #answeredAt = Number.NEGATIVE_INFINITY
+  #answeredSince = Number.NEGATIVE_INFINITY
 
   constructor(send: (frame: Header) => void) {
     this.#send = send
@@ -28,9 +28,9 @@ export class Pings {
     return this.#roundTrip
   }
 
-  /** When the last answer came. */
-  get answeredAt(): number {
-    return this.#answeredAt
+  /** When the ping was sent that was answered last. */
+  get answeredSince(): number {
+    return this.#answeredSince
   }
 
   /** Resolves with the round trip. Rejects when the time is up, or the session ends. */
@@ -69,8 +69,8 @@ export class Pings {
     const waiting = this.#waiting.get(id)
     if (!waiting) return
     this.#waiting.delete(id)
-    this.#answeredAt = performance.now()
-    const roundTrip = this.#answeredAt - waiting.sentAt
+    this.#answeredSince = waiting.sentAt
+    const roundTrip = performance.now() - waiting.sentAt
     this.#roundTrip = Math.min(this.#roundTrip ?? roundTrip, roundTrip)
     waiting.onAnswer?.(roundTrip)
   }

@@ -28,8 +28,8 @@ export class Windows {
     const growth = Math.min(size, this.maxWindow - size, this.#growth)
     if (growth === 0 || this.#isEnough(performance.now() - since)) return 0
     this.#pings.measure()
-    // What was measured earlier may be of a peer that was busy to start, and windows never shrink.
-    if (this.#pings.answeredAt < since) return 0
+    // What was asked earlier may tell of a peer that was busy to start, and windows never shrink.
+    if (this.#pings.answeredSince < since) return 0
     this.#growth -= growth
     return growth
   }
@@ -99,8 +99,9 @@ export class ReceiveWindow {
   }
 
   #look(): void {
-    this.#size += this.#windows.growthFor(this.#size, this.#since)
+    const since = this.#since
     this.#since = performance.now()
     this.#granted = 0
+    this.#size += this.#windows.growthFor(this.#size, since)
   }
 }
