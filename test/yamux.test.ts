@@ -140,6 +140,16 @@ describe('streams that the peer does not accept', () => {
   })
 })
 
+test('20,000 streams are reset at once', async () => {
+  await using pair = await sessionPair({ client: { acceptBacklog: 20_000 }, server: { maxStreams: 20_000 } })
+  const streams = Array.from({ length: 20_000 }, () => pair.client.open())
+  await expect.poll(() => pair.server.streamCount, { timeout: 30_000 }).toBe(20_000)
+  for (const stream of streams) stream.reset()
+  expect(pair.client.streamCount).toBe(0)
+  await expect.poll(() => pair.server.streamCount, { timeout: 30_000 }).toBe(0)
+  expect(await pair.client.ping(30_000)).toBeGreaterThan(0)
+})
+
 describe('a session', () => {
   test('measures round trips', async () => {
     await using pair = await sessionPair({}, memoryLink({ delay: 10 }))

@@ -5,7 +5,7 @@ import type { Header } from './frame.js'
 /** Bytes after which no more go into a batch; what waits for the link in this process is hardly more. */
 const BATCH = 65_536
 
-/** Frames of the session that may wait for a peer that does not read. */
+/** Frames of the session that may wait while the link is full. */
 const MAX_WAITING = 16_384
 
 /** A stream, as the sender sees it. */
@@ -50,7 +50,8 @@ export class Sender {
   send(frame: Header): void {
     if (this.#isStopped) return
     this.#frames.push(frame)
-    if (this.#frames.length > MAX_WAITING) this.#onOverflow()
+    // Any number of streams may be reset at once, which is nobody's fault.
+    if (this.#frames.length > MAX_WAITING && this.#link.writableNeedDrain) this.#onOverflow()
     else this.#flushSoon()
   }
 

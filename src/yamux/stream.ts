@@ -56,7 +56,7 @@ export class YamuxStream extends Duplex implements Sendable {
     this.#opening = opening
     this.#context = context
     this.#window = new ReceiveWindow(context.windows)
-    // The owner learns of it by `close`, which always follows, and finds it in `errored`.
+    // The owner learns of an error by `close`, which always follows, and finds it in `errored`.
     this.on('error', streamOnError)
     this.#wake()
   }
@@ -129,7 +129,7 @@ export class YamuxStream extends Duplex implements Sendable {
     return this.#queue.left > 0 && this.#credit > 0
   }
 
-  /** What is asked for comes by itself. But Node is about to hand something on, which is read when our turn comes. */
+  /** Data come unasked. But Node is about to hand on what waits here, and when our turn comes there may be more to grant. */
   override _read(): void {
     if (this.#peerHas === 'open' && this.#window.isLow) this.#wake()
   }
@@ -208,4 +208,5 @@ export class YamuxStream extends Duplex implements Sendable {
   }
 }
 
+/** Without a listener it would be thrown. */
 function streamOnError() {}
