@@ -140,7 +140,11 @@ export async function readAll(stream: Duplex): Promise<Buffer> {
 export async function waitFor(stream: Duplex, event: 'end' | 'close' | 'drain' | 'finish'): Promise<void> {
   if (event === 'close' ? stream.closed : event === 'end' && stream.readableEnded) return
   await new Promise<void>((resolve, reject) => {
-    stream.once(event, resolve)
-    stream.once('close', () => reject(stream.errored ?? new Error(`closed before ${event}`)))
+    const streamOnClose = () => reject(stream.errored ?? new Error(`closed before ${event}`))
+    stream.once(event, () => {
+      stream.off('close', streamOnClose)
+      resolve()
+    })
+    stream.once('close', streamOnClose)
   })
 }
