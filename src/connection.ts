@@ -75,7 +75,7 @@ export function joinConnection(joint: Joint): Connection {
   return new Joined(joint)
 }
 
-/** A class: an object with getters would be slow to make, and as large as all else that is known of a visitor. */
+/** A class, because the getters of an object would be defined anew for each visitor. */
 class Joined implements Connection {
   readonly id: string
   readonly visitor: Visitor
@@ -143,10 +143,7 @@ const LEAST_GRACE = 20
  */
 const MAX_UNHEARD = 16_777_216
 
-/**
- * Milliseconds between two looks for connections that stay, over which the system is to watch. Most don't, and it takes
- * as long as a tenth of all that is done for them.
- */
+/** Milliseconds between two looks for connections that stay, over which the system is to watch. Most have left by then. */
 const WATCH_INTERVAL = 5_000
 
 /** The joined connections of a server or a tunnel, each with both its streams, and what is counted of them. */

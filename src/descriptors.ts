@@ -21,8 +21,8 @@ const MAX_AGE = 100
  * takes that for the end of an empty answer. Once another thread has taken the one that libuv keeps for this, it
  * tries to accept for ever, and takes a whole core for it.
  *
- * Nothing in Node tells how many are left. So it is looked, by opening files, which takes longer than all else that is
- * done for a visitor. One look is for twice as many visitors as the one before, and good for as many as may be there at a time.
+ * Nothing in Node tells how many are left, so files are opened to see. One look is for several visitors where they come fast:
+ * for twice as many as the one before. Those who have left since make room for others.
  */
 class Reserve {
   readonly #kept: number[] = []
@@ -30,8 +30,8 @@ class Reserve {
   #waiting = 0
   /** Visitors who have theirs. */
   #inside = 0
-  /** The last look: when it was, for how many it found room, and how many visitors there may be by that. */
-  #looked = { at: Number.NEGATIVE_INFINITY, room: 1, upTo: 0 }
+  /** The last look: when it was, how many visitors there may be by that, and for how many the next will be. */
+  #looked = { at: Number.NEGATIVE_INFINITY, upTo: 0, next: 1 }
 
   /** A visitor has come, and waits for another socket. Gives back a `limit-reached` where the process can't have it. */
   keep(): TunnelError | undefined {
@@ -66,7 +66,8 @@ class Reserve {
   /** Sees for how many more there is room, and keeps what those have been promised who wait. */
   #look(): TunnelError | undefined {
     const at = performance.now()
-    let room = at - this.#looked.at < MAX_AGE ? Math.min(2 * this.#looked.room, MAX_LOOK) : 1
+    let room = at - this.#looked.at < MAX_AGE ? this.#looked.next : 1
+    let next = Math.min(2 * room, MAX_LOOK)
     let cause: unknown
     try {
       const wanted = this.#waiting + PER_VISITOR * room + SPARE
@@ -74,18 +75,18 @@ class Reserve {
     } catch (error) {
       // Where there is no such file, as on Windows, there is no such limit either.
       if (isSystemError(error, 'EMFILE') || isSystemError(error, 'ENFILE')) {
-        room = Math.floor((this.#kept.length - this.#waiting - SPARE) / PER_VISITOR)
         cause = error
+        const found = this.#kept.length - this.#waiting - SPARE
+        room = Math.max(0, Math.floor(found / PER_VISITOR))
+        // Where there are few, nobody else of the process should find none while it is looked for many.
+        next = 1
       }
     }
-    if (room < 1) {
-      this.#giveBack(this.#waiting)
-      const message = 'this process may open hardly any more files and sockets: raise its limit (ulimit -n)'
-      return new TunnelError('limit-reached', message, { cause })
-    }
-    this.#giveBack(this.#waiting + 1)
-    this.#looked = { at, room, upTo: this.#waiting + this.#inside + room }
-    return undefined
+    this.#giveBack(this.#waiting + Math.min(room, 1))
+    this.#looked = { at, upTo: this.#waiting + this.#inside + room, next }
+    if (room > 0) return undefined
+    const message = 'this process may open hardly any more files and sockets: raise its limit (ulimit -n)'
+    return new TunnelError('limit-reached', message, { cause })
   }
 
   #giveBack(wanted: number): void {
