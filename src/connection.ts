@@ -94,9 +94,7 @@ class Joined implements Connection {
     const passed = [stages, throttled].filter((one) => one !== undefined)
     const ended = relay(fromVisitor, fromTarget, {
       through: { in: passed.map((one) => one.in), out: passed.map((one) => one.out) },
-      onBytes: (direction, count) => {
-        this.#bytes[direction] += count
-      },
+      bytes: this.#bytes,
     })
     this.closed = ended.then(({ error }) => {
       reserve.leave()

@@ -6,13 +6,21 @@ import { isPlainSocket, keepReading, NOTHING, probeEnd, reset, whenClosed } from
 /** How long a relay lives on in silence once one side has finished sending, in milliseconds. */
 const HALF_CLOSE_TIMEOUT = 300_000
 
+const NO_STAGES = { in: [], out: [] }
+
 export interface RelayOptions {
   /** Milliseconds of silence after which a pair of which one direction has ended is cut. Default 300,000. */
   halfCloseTimeout?: number
   /** What the bytes of each direction pass through on their way, one after the other. The relay owns them. */
   through?: { in: Transform[]; out: Transform[] }
-  /** Told of the bytes of each direction as they are handed on. */
-  onBytes?(direction: Direction, bytes: number): void
+  /** Counts the bytes of each direction as they are handed on, for who wants to know meanwhile. */
+  bytes?: ByteCounts
+}
+
+/** Bytes by direction. */
+interface ByteCounts {
+  in: number
+  out: number
 }
 
 /** `in` is from the first stream to the second, from a visitor to a target. */
@@ -38,9 +46,8 @@ export interface RelayEnd {
  * peer never answers.
  */
 export function relay(first: Duplex, second: Duplex, options: RelayOptions = {}): Promise<RelayEnd> {
-  const { halfCloseTimeout = HALF_CLOSE_TIMEOUT, through = { in: [], out: [] } } = options
+  const { halfCloseTimeout = HALF_CLOSE_TIMEOUT, through = NO_STAGES, bytes = { in: 0, out: 0 } } = options
   return new Promise((resolve) => {
-    const bytes = { in: 0, out: 0 }
     let error: Error | undefined
     let silence: NodeJS.Timeout | undefined
     let open = 2
@@ -71,7 +78,6 @@ export function relay(first: Duplex, second: Duplex, options: RelayOptions = {})
       function lastOnBytes(count: number) {
         bytes[direction] += count
         silence?.refresh()
-        options.onBytes?.(direction, count)
       }
 
       function sourceOnEnd() {
