@@ -12,8 +12,7 @@ const MAX_SPARE = 8
 
 /**
  * Reads a socket into memory that is used again and again, and gives back whether this Node lets it. Otherwise each chunk
- * gets memory of its own, and to allocate that costs more than to read. Nobody else may read from the socket from now
- * on; all else about it is as before.
+ * gets memory of its own, which takes more time. Nobody else may read from the socket from now on; all else about it is as before.
  *
  * `onChunk` gives back whether it is done with the chunk, whose memory the next read overwrites. Where it is not, reading stops
  * until somebody calls `resume()`.
