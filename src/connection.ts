@@ -82,12 +82,13 @@ class Joined implements Connection {
   readonly closed: Promise<ConnectionEnd>
   readonly #bytes = { in: 0, out: 0 }
   /** A flow knows how much of it is datagrams. */
-  readonly #flows: { fromVisitor: Flow | undefined; fromTarget: Flow | undefined }
+  readonly #flows: { fromVisitor?: Flow; fromTarget?: Flow } = {}
 
   constructor({ id, visitor, fromVisitor, fromTarget, stages, throttle }: Joint) {
     this.id = id
     this.visitor = visitor
-    this.#flows = { fromVisitor: asFlow(fromVisitor), fromTarget: asFlow(fromTarget) }
+    if (fromVisitor instanceof Flow) this.#flows.fromVisitor = fromVisitor
+    if (fromTarget instanceof Flow) this.#flows.fromTarget = fromTarget
     const start = performance.now()
     reserve.enter()
     const throttled = throttle && { in: throttle.in.stage(), out: throttle.out.stage() }
@@ -116,10 +117,6 @@ class Joined implements Connection {
     const { fromVisitor, fromTarget } = this.#flows
     return fromVisitor?.bytesSent ?? fromTarget?.bytesReceived ?? this.#bytes.out
   }
-}
-
-function asFlow(stream: Duplex): Flow | undefined {
-  return stream instanceof Flow ? stream : undefined
 }
 
 /** Options of every `close`. */

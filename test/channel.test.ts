@@ -1,4 +1,4 @@
-import { duplexPair } from 'node:stream'
+import { Duplex, duplexPair } from 'node:stream'
 import { setImmediate as turn } from 'node:timers/promises'
 import { TunnelError } from 'pipe-tunnel'
 import { afterEach, describe, expect, test, vi } from 'vitest'
@@ -249,6 +249,27 @@ describe('a peer that does not read', () => {
     await finished
     expect(stream.errored).toBeNull()
   })
+})
+
+test('what is sent in one turn leaves in one write, with the first bytes of who gets the stream then', async () => {
+  const writes: Buffer[] = []
+  const stream = new Duplex({
+    read() {},
+    writev(chunks, done) {
+      writes.push(Buffer.concat(chunks.map(({ chunk }) => chunk)))
+      done()
+    },
+  })
+  const channel = serverChannel(stream)
+  channel.send({ type: 'heartbeat' })
+  channel.send({ type: 'joined' })
+  channel.release().write('hello')
+  expect(writes).toEqual([])
+  await turn()
+
+  stream.write('later')
+  const together = [encode({ type: 'heartbeat' }), encode({ type: 'joined' }), Buffer.from('hello')]
+  expect(writes).toEqual([Buffer.concat(together), Buffer.from('later')])
 })
 
 describe('finish', () => {
