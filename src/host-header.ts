@@ -206,7 +206,7 @@ class HostRewriter {
       }
       if (end >= 0) {
         const line = this.#take(end + 1).toString('latin1')
-        if (line.indexOf('\r') !== end - 1) throw unclear('a line does not end with CR and LF')
+        if (end === 0 || line.indexOf('\r') !== end - 1) throw unclear('a line does not end with CR and LF')
         return line.slice(0, -EOL.length)
       }
       from = this.#input.length
