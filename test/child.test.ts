@@ -146,6 +146,18 @@ describe('the exit code', () => {
     expect(code).toBe(128 + 9)
   })
 
+  test('is 128 and the number of the signal that came before the command was started', async (context) => {
+    needsSignals(context)
+    await using program = expose([String(await freePort()), '--wait'], ["console.log('started')"])
+    await program.stderr.line(/waiting for the target/)
+
+    program.signal('SIGTERM')
+
+    const { code, stdout } = await program.ended()
+    expect(code).toBe(128 + constants.signals.SIGTERM)
+    expect(stdout).toBe('')
+  })
+
   test('is 127, with a sentence, where the command is not found', async () => {
     const { code, stdout, stderr } = await pipeToEnd(['expose', '3000', '--quiet', '--', 'no-such-command'])
 

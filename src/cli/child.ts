@@ -1,9 +1,8 @@
 import { type ChildProcess, spawn } from 'node:child_process'
-import { constants } from 'node:os'
 import { isatty } from 'node:tty'
 import { isSystemError, reasonOf } from '../errors.js'
 import type { Tunnel } from '../local-tunnel.js'
-import { endSignals, exit, writeLine } from './exit.js'
+import { codeOf, endSignals, exit, writeLine } from './exit.js'
 
 /**
  * Runs a command, with the addresses of these tunnels in its environment, and passes on the signals that ask us to end.
@@ -27,7 +26,7 @@ export async function runChild([file = '', ...args]: string[], tunnels: Tunnel[]
       if (child.pid === undefined) resolve(notStarted(file, error))
       else writeLine(process.stderr, `pipe: the signal can't be passed on (${reasonOf(error)})`)
     })
-    child.once('exit', (code, signal) => resolve(code ?? 128 + constants.signals[signal ?? 'SIGTERM']))
+    child.once('exit', (code, signal) => resolve(code ?? codeOf(signal as NodeJS.Signals)))
   })
 }
 

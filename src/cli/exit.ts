@@ -1,7 +1,13 @@
+import { constants } from 'node:os'
 import { TunnelError } from '../errors.js'
 
 /** The exit codes of `pipe`, as documented in `docs/cli.md`. */
 export const exit = { closed: 0, failed: 1, usage: 2, lost: 3, notExecutable: 126, notFound: 127 } as const
+
+/** The exit code that shells give to a program which this signal has ended. */
+export function codeOf(signal: NodeJS.Signals): number {
+  return 128 + constants.signals[signal]
+}
 
 /** What asks us to end. */
 export const endSignals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
@@ -42,12 +48,12 @@ export async function end(): Promise<never> {
  * Calls `onSignal` at the first request to end and again at the second. A third is left to the system, which
  * ends the process. Gives back a function that stops listening.
  */
-export function onEndSignals(onSignal: (count: number) => void): () => void {
+export function onEndSignals(onSignal: (count: number, signal: NodeJS.Signals) => void): () => void {
   let count = 0
-  const processOnSignal = () => {
+  const processOnSignal = (signal: NodeJS.Signals) => {
     count++
     if (count === 2) stop()
-    onSignal(count)
+    onSignal(count, signal)
   }
   const stop = () => {
     for (const signal of endSignals) process.off(signal, processOnSignal)

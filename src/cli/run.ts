@@ -3,7 +3,7 @@ import type { LocalOptions } from '../local-options.js'
 import type { Tunnel } from '../local-tunnel.js'
 import { invalidOption } from '../options.js'
 import { runChild } from './child.js'
-import { exit, fail, GRACE, onEndSignals } from './exit.js'
+import { codeOf, exit, fail, GRACE, onEndSignals } from './exit.js'
 import { jsonReport, type Report, textReport } from './report.js'
 
 /** Options that `pipe expose` and `pipe forward` share. */
@@ -59,8 +59,10 @@ export async function run(
   const opening = new AbortController()
   let tunnels: Tunnel[] = []
   // Before anything is printed: a script may answer the URL with a signal at once.
-  const stopListening = onEndSignals((count) => {
+  const stopListening = onEndSignals((count, signal) => {
     opening.abort()
+    // A command that has not run has not gone well.
+    if (command) process.exitCode = codeOf(signal)
     // Flows need no time to finish.
     const waitedFor = tunnels.filter(({ protocol }) => protocol !== 'udp')
     if (count === 1) report.closing(waitedFor.reduce((sum, tunnel) => sum + tunnel.connections, 0))
