@@ -27,7 +27,7 @@ const drawn = /** @type {const} */ ([
 const lineColors = ['plain', 'TLS', 'mux', 'mux TLS', 'direct']
 
 /** Ways that are none of ours. */
-const others = ['direct', 'two socats', 'ssh -R']
+const others = ['direct', 'two socats', 'ssh -R', 'bare relays']
 
 /**
  * @param {import('./run.js').Results} results

@@ -17,7 +17,7 @@ export const newConnections = requests(`HTTP on new connections, ${CONNECTIONS} 
 function requests(title, close) {
   return {
     title,
-    ways: ['direct', 'two socats', 'ssh -R', 'plain', 'TLS', 'mux', 'mux TLS'],
+    ways: ['direct', 'two socats', 'ssh -R', 'bare relays', 'plain', 'TLS', 'mux', 'mux TLS'],
     programs: ['wrk', 'nginx'],
     metrics: { rate: { title: 'requests/s' }, cpu: { title: 'CPU, µs each' } },
     startTarget: startNginx,

@@ -12,7 +12,7 @@ const REST = 500
 /** @type {import('./index.js').Measure} */
 export const memory = {
   title: `Memory of ${CONNECTIONS.toLocaleString('en')} idle connections`,
-  ways: ['two socats', 'ssh -R', 'plain', 'TLS', 'mux', 'mux TLS'],
+  ways: ['two socats', 'ssh -R', 'bare relays', 'plain', 'TLS', 'mux', 'mux TLS'],
   programs: [],
   metrics: { each: { title: 'each, KiB' } },
   isFresh: true,

@@ -6,7 +6,7 @@ import { startSockperf } from '../targets.js'
 /** @type {import('./index.js').Measure} */
 export const roundTrip = {
   title: 'Round trip of 64 bytes (sockperf)',
-  ways: ['direct', 'two socats', 'ssh -R', 'plain', 'TLS', 'mux', 'mux TLS'],
+  ways: ['direct', 'two socats', 'ssh -R', 'bare relays', 'plain', 'TLS', 'mux', 'mux TLS'],
   programs: ['sockperf'],
   metrics: {
     median: { title: 'median, µs' },

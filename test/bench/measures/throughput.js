@@ -9,7 +9,7 @@ const GIB = 1_073_741_824
 /** @type {import('./index.js').Measure} */
 export const throughput = {
   title: 'Throughput of one stream (iperf3)',
-  ways: ['direct', 'two socats', 'ssh -R', 'plain', 'TLS', 'mux', 'mux TLS'],
+  ways: ['direct', 'two socats', 'ssh -R', 'bare relays', 'plain', 'TLS', 'mux', 'mux TLS'],
   programs: ['iperf3'],
   metrics: {
     up: { title: 'up, Gbit/s' },

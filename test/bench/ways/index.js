@@ -1,5 +1,6 @@
 // @ts-check
 /** The ways from a visitor to a target that are compared, in the order of the tables. */
+import { bareRelays } from './bare-relays.js'
 import { direct } from './direct.js'
 import { pipeTunnel } from './pipe-tunnel.js'
 import { socat } from './socat.js'
@@ -32,6 +33,7 @@ export const ways = {
   direct,
   'two socats': socat,
   'ssh -R': ssh,
+  'bare relays': bareRelays,
   plain: pipeTunnel({}),
   TLS: pipeTunnel({ tls: true }),
   mux: pipeTunnel({ mux: true }),
