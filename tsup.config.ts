@@ -1,25 +1,35 @@
 import { defineConfig, type Options } from 'tsup'
 
+// Small, and needed by all: to find and read each takes as long as all of our own code. Most are ES modules, besides,
+// which `require` can't load everywhere: jest's never can.
+const bundled = ['p-retry', 'is-network-error', 'bytes']
+
+/** commander is CommonJS and requires Node's own modules, for which an ES module has no `require`. */
+const REQUIRE = "import { createRequire } from 'node:module'; const require = createRequire(import.meta.url)"
+
 const shared: Options = {
   target: 'node20',
   platform: 'node',
   treeshake: true,
   silent: true,
-  // Small, and needed by all: to find and read each takes as long as all of our own code. Most are ES modules, besides,
-  // which `require` can't load everywhere: jest's never can.
-  noExternal: ['p-retry', 'is-network-error', 'bytes'],
+  noExternal: bundled,
 }
 
 export default defineConfig([
   {
     ...shared,
-    entry: { index: 'src/index.ts', vitest: 'fixtures/vitest.ts', webhooks: 'fixtures/webhooks/index.ts' },
+    entry: {
+      index: 'src/index.ts',
+      vitest: 'fixtures/vitest.ts',
+      testcontainers: 'fixtures/testcontainers.ts',
+      webhooks: 'fixtures/webhooks/index.ts',
+    },
     format: 'esm',
     // One file each: to find and read a file takes a millisecond or two.
     splitting: false,
     dts: true,
     // The fixtures import the package by its own name.
-    external: ['pipe-tunnel', 'vitest'],
+    external: ['pipe-tunnel', 'vitest', 'testcontainers'],
   },
   {
     ...shared,
@@ -27,6 +37,9 @@ export default defineConfig([
     format: 'esm',
     // Each command loads what it needs.
     splitting: true,
+    // The server runs where nothing is installed, too: in a container.
+    noExternal: [...bundled, 'commander'],
+    banner: { js: REQUIRE },
   },
   {
     ...shared,
@@ -34,5 +47,14 @@ export default defineConfig([
     format: 'cjs',
     dts: true,
     external: ['pipe-tunnel'],
+  },
+  {
+    ...shared,
+    entry: { testcontainers: 'fixtures/testcontainers.ts' },
+    format: 'cjs',
+    dts: true,
+    // `import.meta.url` has no counterpart in CommonJS.
+    shims: true,
+    external: ['pipe-tunnel', 'testcontainers'],
   },
 ])

@@ -17,6 +17,7 @@ export default defineConfig({
     alias: {
       'pipe-tunnel/vitest': at('./fixtures/vitest.ts'),
       'pipe-tunnel/webhooks': at('./fixtures/webhooks/index.ts'),
+      'pipe-tunnel/testcontainers': at('./fixtures/testcontainers.ts'),
       'pipe-tunnel': at('./src/index.ts'),
     },
   },

@@ -13,6 +13,7 @@ import { exit } from '../src/cli/exit.js'
 import { errorCodes } from '../src/errors.js'
 import { makeCertificate } from './helpers/certificate.js'
 import { pipe, pipeToEnd, temporaryFolder } from './helpers/command.js'
+import { needsDocker } from './helpers/docker.js'
 import {
   freePort,
   mask,
@@ -52,14 +53,24 @@ describe('snippets', () => {
     expect(forgotten.map(({ place }) => place)).toEqual([])
   })
 
+  const usesDocker = ({ code }: Snippet) => code.includes("'pipe-tunnel/testcontainers'")
+
   test('TypeScript compiles and passes', async () => {
+    await expectPasses(inLanguage('ts').filter((one) => !usesDocker(one)))
+  }, 150_000)
+
+  test('TypeScript with containers compiles and passes', async (context) => {
+    await needsDocker(context)
+    await expectPasses(inLanguage('ts').filter(usesDocker))
+  }, 150_000)
+
+  async function expectPasses(wanted: Snippet[]): Promise<void> {
     await using world = await startWorld()
-    const wanted = inLanguage('ts')
     const results = await runTypeScript(world, wanted)
 
     expect(results.filter(({ passed }) => !passed)).toEqual([])
     expect(results.map(({ place }) => place).sort()).toEqual(wanted.map(({ place }) => place).sort())
-  }, 120_000)
+  }
 
   test.each(byPlace(inLanguage('js')))('JavaScript at %s passes', async (_place, snippet) => {
     await using world = await startWorld()

@@ -1,9 +1,12 @@
 import { cp, mkdir, readdir, symlink, writeFile } from 'node:fs/promises'
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { openTunnel } from 'pipe-tunnel'
 import { test as base, expect } from 'vitest'
 import packageJson from '../package.json' with { type: 'json' }
-import { type Ending, runToEnd, temporaryFolder } from './helpers/command.js'
+import { type Ending, runToEnd, start, temporaryFolder } from './helpers/command.js'
+import { echoTarget } from './helpers/targets.js'
+import { ask } from './helpers/visitor.js'
 
 const repository = fileURLToPath(new URL('..', import.meta.url))
 /** How long npm and compilers may take on a slow machine, in milliseconds. */
@@ -44,7 +47,7 @@ test('the package holds what it names, a README, a licence and a changelog, and 
   installed,
 }) => {
   const named = JSON.stringify([packageJson.bin, packageJson.exports]).match(/dist\/[\w.-]+/g) ?? []
-  const wanted = ['package.json', 'README.md', 'LICENSE', 'CHANGELOG.md', ...named]
+  const wanted = ['package.json', 'README.md', 'LICENSE', 'CHANGELOG.md', 'docs/Dockerfile', ...named]
   const more = /^docs\/\w+\.md$|^dist\/[\w-]+-[\w-]{8}\.(js|cjs|d\.ts|d\.cts)$/
 
   expect(installed.packed).toEqual(expect.arrayContaining(wanted))
@@ -113,6 +116,37 @@ test('pipe-tunnel/vitest works, and its types compile', async ({ installed }) =>
     // The types of vitest itself need more than these settings have.
     await compile(installed, { moduleResolution, module, skipLibCheck: true }, ['vitest/tunnel.spec.ts'])
   }
+})
+
+test('pipe-tunnel/testcontainers loads as both kinds of module, and its types compile', async ({
+  installed,
+}) => {
+  await link(installed, 'testcontainers')
+
+  for (const file of ['use.mjs', 'use.cjs']) {
+    expect((await node(installed, `testcontainers/${file}`)).stdout).toBe('PipeContainer')
+  }
+  for (const [moduleResolution, module, ...files] of [
+    ['nodenext', 'nodenext', 'module.mts', 'common.cts'],
+    ['bundler', 'esnext', 'module.mts'],
+  ]) {
+    const samples = files.map((file) => `testcontainers/${file}`)
+    await compile(installed, { moduleResolution, module, skipLibCheck: true }, samples)
+  }
+})
+
+test('the server runs where nothing is installed, as in a container', async ({ installed }) => {
+  await using folder = await temporaryFolder()
+  for (const one of ['dist', 'package.json']) {
+    const from = path.join(installed.path, 'node_modules', 'pipe-tunnel', one)
+    await cp(from, path.join(folder.path, one), { recursive: true })
+  }
+  const command = path.join(folder.path, 'dist', 'cli.js')
+
+  await using server = start(process.execPath, [command, 'server', '--port', '0'])
+  await using target = await echoTarget()
+  await using tunnel = await openTunnel(target.port, { server: await server.stdout.line(/^pipe:/) })
+  expect(String(await ask(tunnel, 'hello'))).toBe('hello')
 })
 
 /** Runs Node in the folder. */

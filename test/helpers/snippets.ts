@@ -10,10 +10,11 @@ import getPort, { portNumbers } from 'get-port'
 import { createServer } from 'pipe-tunnel'
 import { expect, vi } from 'vitest'
 import { type Ending, start } from './command.js'
+import { image } from './docker.js'
 import { echoTarget, httpTarget } from './targets.js'
 
 const repository = fileURLToPath(new URL('../..', import.meta.url))
-const packages = ['@types', 'p-event', 'typescript', 'vitest']
+const packages = ['@types', 'p-event', 'testcontainers', 'typescript', 'vitest']
 const secret = 'correct-horse-battery'
 
 /** How long a snippet may take to show what it is to show, in milliseconds. */
@@ -124,6 +125,9 @@ export async function startWorld(): Promise<World> {
         .replace(/\b\d+\b/g, (number) => String(addresses.get(number) ?? number))
         .replaceAll('tunnel.example.com', '127.0.0.1')
         .replaceAll('/tmp/', `${folder}/`)
+        // An image that no registry is needed for.
+        .replaceAll('new PipeContainer()', `new PipeContainer('${image}')`)
+        .replaceAll("'node:22-alpine'", `'${image}'`)
         // What would be open to the network, and what takes the well-known port.
         .replaceAll('0.0.0.0', '127.0.0.1')
         .replace(/\bpipe(-tunnel)? server\b/g, '$& --port 0'),
@@ -174,13 +178,8 @@ export async function runTypeScript(world: World, snippets: Snippet[]): Promise<
   const tsc = await runNode(world, ['node_modules/typescript/bin/tsc'])
   if (tsc.code !== 0) throw new Error(`the snippets do not compile:\n${tsc.stdout}`)
 
-  const { stdout, stderr } = await runNode(world, [
-    'node_modules/vitest/vitest.mjs',
-    'run',
-    '--reporter=json',
-    '--outputFile=results.json',
-    '--testTimeout=30000',
-  ])
+  const vitest = ['node_modules/vitest/vitest.mjs', 'run', '--reporter=json', '--outputFile=results.json']
+  const { stdout, stderr } = await runNode(world, [...vitest, '--testTimeout=30000'], 100_000)
   const report = await readFile(join(folder, 'results.json'), 'utf8').catch(() => {
     throw new Error(`vitest did not run:\n${stdout}${stderr}`)
   })
@@ -207,8 +206,8 @@ export async function runJavaScript(world: World, { place, code }: Snippet): Pro
   return runNode(world, code.includes("'node:test'") ? ['--test', file] : [file])
 }
 
-async function runNode({ folder }: World, args: string[]): Promise<Ending> {
-  await using program = start(process.execPath, args, { cwd: folder, timeout: DEADLINE })
+async function runNode({ folder }: World, args: string[], timeout = DEADLINE): Promise<Ending> {
+  await using program = start(process.execPath, args, { cwd: folder, timeout })
   return await program.ended()
 }
 

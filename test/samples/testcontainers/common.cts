@@ -1,0 +1,3 @@
+import { PipeContainer } from 'pipe-tunnel/testcontainers'
+
+export const container = new PipeContainer().withPorts(3)

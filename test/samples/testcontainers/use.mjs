@@ -1,0 +1,3 @@
+import { PipeContainer } from 'pipe-tunnel/testcontainers'
+
+process.stdout.write(new PipeContainer().withPorts(3).constructor.name)
