@@ -20,16 +20,21 @@ export default defineConfig([
     ...shared,
     entry: {
       index: 'src/index.ts',
-      vitest: 'fixtures/vitest.ts',
-      testcontainers: 'fixtures/testcontainers.ts',
       webhooks: 'fixtures/webhooks/index.ts',
+      testcontainers: 'fixtures/testcontainers.ts',
+      'node-test': 'fixtures/node-test.ts',
+      jest: 'fixtures/jest.ts',
+      // These can't be required: vitest does not let it be, and Playwright's loader makes modules of tests anyway.
+      vitest: 'fixtures/vitest.ts',
+      'vitest-global': 'fixtures/vitest-global.ts',
+      playwright: 'fixtures/playwright.ts',
     },
     format: 'esm',
     // One file each: to find and read a file takes a millisecond or two.
     splitting: false,
     dts: true,
     // The fixtures import the package by its own name.
-    external: ['pipe-tunnel', 'vitest', 'testcontainers'],
+    external: ['pipe-tunnel', 'vitest', '@playwright/test', '@jest/globals', 'testcontainers'],
   },
   {
     ...shared,
@@ -43,10 +48,15 @@ export default defineConfig([
   },
   {
     ...shared,
-    entry: { index: 'src/index.ts', webhooks: 'fixtures/webhooks/index.ts' },
+    entry: {
+      index: 'src/index.ts',
+      webhooks: 'fixtures/webhooks/index.ts',
+      'node-test': 'fixtures/node-test.ts',
+      jest: 'fixtures/jest.ts',
+    },
     format: 'cjs',
     dts: true,
-    external: ['pipe-tunnel'],
+    external: ['pipe-tunnel', '@jest/globals'],
   },
   {
     ...shared,

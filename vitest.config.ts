@@ -15,6 +15,7 @@ export default defineConfig({
   },
   resolve: {
     alias: {
+      'pipe-tunnel/node-test': at('./fixtures/node-test.ts'),
       'pipe-tunnel/vitest': at('./fixtures/vitest.ts'),
       'pipe-tunnel/webhooks': at('./fixtures/webhooks/index.ts'),
       'pipe-tunnel/testcontainers': at('./fixtures/testcontainers.ts'),
