@@ -55,6 +55,11 @@ export default defineConfig([
       jest: 'fixtures/jest.ts',
     },
     format: 'cjs',
+    // jest's CommonJS can't `import()`, so it becomes `require()`, which tree-shaking by Rollup would undo.
+    treeshake: false,
+    esbuildOptions: (options) => {
+      options.supported = { 'dynamic-import': false }
+    },
     dts: true,
     external: ['pipe-tunnel', '@jest/globals'],
   },
