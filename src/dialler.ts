@@ -5,7 +5,7 @@ import { type Address, formatAddress } from './address.js'
 import { type Aborted, untilAborted } from './deadline.js'
 import { certificateOf } from './encryption.js'
 import type { Endpoint } from './endpoint.js'
-import { isSystemError, TunnelError } from './errors.js'
+import { isError, isSystemError, TunnelError } from './errors.js'
 import { reset } from './stream.js'
 import { dialTcp } from './tcp.js'
 import { handshake, isTlsError, reasonIn } from './tls-handshake.js'
@@ -112,7 +112,7 @@ function secretError(error: unknown, { authorizationError }: TLSSocket): TunnelE
     const message = 'the secret is not the one that the server holds'
     return new TunnelError('secret-wrong', message, { cause: error })
   }
-  if (authorizationError || !(error instanceof Error) || !('code' in error)) {
+  if (authorizationError || !isError(error) || !('code' in error)) {
     return unproven(
       error,
       'the server shows a certificate, and does not prove that it holds the secret',

@@ -1,3 +1,5 @@
+import { isNativeError } from 'node:util/types'
+
 /** Every code that a {@link TunnelError} can have. Each is a heading in `docs/errors.md`. */
 export const errorCodes = [
   'aborted',
@@ -71,16 +73,21 @@ export function printable(text: string): string {
   return text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]+/gu, ' ')
 }
 
+/** Whether it is an error, also where it is not of our `Error`: jest gives its tests another one than Node has. */
+export function isError(error: unknown): error is Error {
+  return error instanceof Error || isNativeError(error)
+}
+
 /** Whether it is the system's error of this code, such as `ECONNRESET`. */
 export function isSystemError(error: unknown, code: string): error is NodeJS.ErrnoException {
-  return error instanceof Error && 'code' in error && error.code === code
+  return isError(error) && 'code' in error && error.code === code
 }
 
 /** An error's own words; without the addresses where several were tried. */
 export function reasonOf(error: unknown): string {
-  if (error instanceof AggregateError) {
+  if (isError(error) && 'errors' in error && Array.isArray(error.errors)) {
     const reasons = error.errors.map((one) => reasonOf(one).replace(/ \S+$/, ''))
     return [...new Set(reasons)].join(', ')
   }
-  return error instanceof Error ? error.message || error.name : String(error)
+  return isError(error) ? error.message || error.name : String(error)
 }

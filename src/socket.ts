@@ -2,7 +2,7 @@
 import net from 'node:net'
 import type { Duplex } from 'node:stream'
 import { type Aborted, waitForEvent } from './deadline.js'
-import { TunnelError } from './errors.js'
+import { isError, TunnelError } from './errors.js'
 import type { SocketAddress } from './listener.js'
 
 /** Connections that may wait in the kernel to be accepted; it takes less where its own limit is lower. */
@@ -56,7 +56,7 @@ export async function connected(socket: net.Socket, { unref, aborted }: DialOpti
   } catch (error) {
     socket.destroy()
     if (aborted.aborted) throw aborted.reason
-    throw error instanceof Error ? error : new TunnelError('closed', 'given up before it was connected')
+    throw isError(error) ? error : new TunnelError('closed', 'given up before it was connected')
   }
 }
 

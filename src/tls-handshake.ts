@@ -3,7 +3,7 @@ import type { Socket } from 'node:net'
 import type { TLSSocket } from 'node:tls'
 import { type Aborted, waitForEvent } from './deadline.js'
 import { noteEncryption } from './encryption.js'
-import { reasonOf, TunnelError } from './errors.js'
+import { isError, reasonOf, TunnelError } from './errors.js'
 import { socketOnError } from './socket.js'
 import { reset } from './stream.js'
 
@@ -34,18 +34,18 @@ export async function handshake(
     stream.on('_tlsError', (error: Error) => stream.destroy(error))
   } catch (error) {
     reset(stream)
-    throw error instanceof Error ? error : broken()
+    throw isError(error) ? error : broken()
   }
 }
 
 /** Whether TLS itself failed, and not the connection under it. The codes differ between versions of Node. */
 export function isTlsError(error: unknown): error is NodeJS.ErrnoException {
-  return error instanceof Error && 'code' in error && String(error.code).startsWith('ERR_SSL_')
+  return isError(error) && 'code' in error && String(error.code).startsWith('ERR_SSL_')
 }
 
 /** OpenSSL's or Node's own words, without its place in a file and without advice that is not for us. */
 export function reasonIn(error: unknown): string {
-  const words = error instanceof Error && 'reason' in error ? String(error.reason) : reasonOf(error)
+  const words = isError(error) && 'reason' in error ? String(error.reason) : reasonOf(error)
   return words.split(/[;\n]/)[0] ?? words
 }
 

@@ -1,43 +1,19 @@
-import { cp, mkdir, readdir, symlink, writeFile } from 'node:fs/promises'
+import { cp } from 'node:fs/promises'
 import path from 'node:path'
-import { fileURLToPath } from 'node:url'
 import { openTunnel } from 'pipe-tunnel'
 import { test as base, expect } from 'vitest'
 import packageJson from '../package.json' with { type: 'json' }
-import { type Ending, runToEnd, start, temporaryFolder } from './helpers/command.js'
+import { start, temporaryFolder } from './helpers/command.js'
+import { compile, type Installed, install, link, modulesOf, node, npm } from './helpers/installed.js'
 import { echoTarget } from './helpers/targets.js'
 import { ask } from './helpers/visitor.js'
-
-const repository = fileURLToPath(new URL('..', import.meta.url))
-/** How long npm and compilers may take on a slow machine, in milliseconds. */
-const SLOW = 50_000
-
-/** A folder with the samples, in which nothing is installed but the packed package. */
-interface Installed {
-  path: string
-  /** The files of the package. */
-  packed: string[]
-}
 
 const test = base.extend<{ installed: Installed }>({
   installed: [
     // biome-ignore lint/correctness/noEmptyPattern: vitest reads which fixtures this one needs from the pattern.
     async ({}, use) => {
-      await using folder = await temporaryFolder()
-      const { stdout } = await npm(
-        repository,
-        'pack',
-        '--ignore-scripts',
-        '--json',
-        '--pack-destination',
-        folder.path,
-      )
-      const [packed] = Object.values<{ files: { path: string }[] }>(JSON.parse(stdout))
-      await cp(path.join(repository, 'test', 'samples'), folder.path, { recursive: true })
-      await writeFile(path.join(folder.path, 'package.json'), '{ "private": true }')
-      const tarball = path.join(folder.path, `pipe-tunnel-${packageJson.version}.tgz`)
-      await npm(folder.path, 'install', '--prefer-offline', '--no-audit', '--no-fund', tarball)
-      await use({ path: folder.path, packed: packed?.files.map((file) => file.path) ?? [] })
+      await using installed = await install()
+      await use(installed)
     },
     { scope: 'file' },
   ],
@@ -55,12 +31,8 @@ test('the package holds what it names, a README, a licence and a changelog, and 
 })
 
 test('nothing is installed with it but its dependencies, and no test tool', async ({ installed }) => {
-  const modules = await readdir(path.join(installed.path, 'node_modules'))
-
   const dependencies = [...Object.keys(packageJson.dependencies), 'is-network-error']
-  expect(modules.filter((name) => !name.startsWith('.')).sort()).toEqual(
-    [...dependencies, 'pipe-tunnel'].sort(),
-  )
+  expect(await modulesOf(installed)).toEqual([...dependencies, 'pipe-tunnel'].sort())
 })
 
 test('an ES module imports it, uses a tunnel and ends by itself', async ({ installed }) => {
@@ -105,19 +77,6 @@ test.for([
   },
 )
 
-test('pipe-tunnel/vitest works, and its types compile', async ({ installed }) => {
-  await link(installed, 'vitest')
-
-  await node(installed, 'node_modules/vitest/vitest.mjs', 'run', '--config', 'vitest/vitest.config.mjs')
-  for (const [moduleResolution, module] of [
-    ['nodenext', 'nodenext'],
-    ['bundler', 'esnext'],
-  ]) {
-    // The types of vitest itself need more than these settings have.
-    await compile(installed, { moduleResolution, module, skipLibCheck: true }, ['vitest/tunnel.spec.ts'])
-  }
-})
-
 test('pipe-tunnel/testcontainers loads as both kinds of module, and its types compile', async ({
   installed,
 }) => {
@@ -148,40 +107,3 @@ test('the server runs where nothing is installed, as in a container', async ({ i
   await using tunnel = await openTunnel(target.port, { server: await server.stdout.line(/^pipe:/) })
   expect(String(await ask(tunnel, 'hello'))).toBe('hello')
 })
-
-/** Runs Node in the folder. */
-function node(installed: Installed, ...args: string[]): Promise<Ending> {
-  return runToEnd(process.execPath, args, { cwd: installed.path, timeout: SLOW })
-}
-
-function npm(cwd: string, ...args: string[]): Promise<Ending> {
-  // On Windows npm is a script that only a shell can start; whoever runs us says where its code is.
-  const script = process.env.npm_execpath
-  return script?.endsWith('npm-cli.js')
-    ? runToEnd(process.execPath, [script, ...args], { cwd, timeout: SLOW })
-    : runToEnd('npm', args, { cwd, timeout: SLOW })
-}
-
-/** Checks files with TypeScript as a user with these settings does. */
-async function compile(installed: Installed, settings: object, files: string[]): Promise<void> {
-  const compilerOptions = {
-    ...settings,
-    target: 'es2022',
-    lib: ['es2022', 'esnext.disposable'],
-    strict: true,
-    noEmit: true,
-    types: ['node'],
-    typeRoots: [path.join(repository, 'node_modules', '@types')],
-  }
-  const project = path.join(installed.path, 'tsconfig.json')
-  await writeFile(project, JSON.stringify({ compilerOptions, files }))
-  const tsc = path.join(repository, 'node_modules', 'typescript', 'bin', 'tsc')
-  await node(installed, tsc, '--project', project)
-}
-
-/** Makes a package of the repository's known in the folder. */
-async function link(installed: Installed, name: string): Promise<void> {
-  const modules = path.join(installed.path, 'node_modules')
-  await mkdir(modules, { recursive: true })
-  await symlink(path.join(repository, 'node_modules', name), path.join(modules, name), 'junction')
-}

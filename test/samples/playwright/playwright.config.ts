@@ -1,0 +1,1 @@
+export default { testDir: '.', reporter: 'list', workers: 2, outputDir: 'results' }
