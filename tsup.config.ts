@@ -24,10 +24,10 @@ export default defineConfig([
       testcontainers: 'fixtures/testcontainers.ts',
       'node-test': 'fixtures/node-test.ts',
       jest: 'fixtures/jest.ts',
-      // These can't be required: vitest does not let it be, and Playwright's loader makes modules of tests anyway.
+      playwright: 'fixtures/playwright.ts',
+      // vitest can't be required, and neither can these.
       vitest: 'fixtures/vitest.ts',
       'vitest-global': 'fixtures/vitest-global.ts',
-      playwright: 'fixtures/playwright.ts',
     },
     format: 'esm',
     // One file each: to find and read a file takes a millisecond or two.
@@ -53,6 +53,7 @@ export default defineConfig([
       webhooks: 'fixtures/webhooks/index.ts',
       'node-test': 'fixtures/node-test.ts',
       jest: 'fixtures/jest.ts',
+      playwright: 'fixtures/playwright.ts',
     },
     format: 'cjs',
     // jest's CommonJS can't `import()`, so it becomes `require()`, which tree-shaking by Rollup would undo.
@@ -61,7 +62,7 @@ export default defineConfig([
       options.supported = { 'dynamic-import': false }
     },
     dts: true,
-    external: ['pipe-tunnel', '@jest/globals'],
+    external: ['pipe-tunnel', '@playwright/test', '@jest/globals'],
   },
   {
     ...shared,
