@@ -1,7 +1,15 @@
 import type { Duplex, Readable, Transform, Writable } from 'node:stream'
 import { TunnelError } from './errors.js'
 import { readReused } from './socket-reader.js'
-import { isPlainSocket, keepReading, NOTHING, probeEnd, reset, whenClosed } from './stream.js'
+import {
+  isPlainSocket,
+  keepReading,
+  NOTHING,
+  probeEnd,
+  reset,
+  type WriteFailure,
+  whenClosed,
+} from './stream.js'
 
 /** How long a relay lives on in silence once one side has finished sending, in milliseconds. */
 const HALF_CLOSE_TIMEOUT = 300_000
@@ -53,15 +61,15 @@ export function relay(first: Duplex, second: Duplex, options: RelayOptions = {})
     let open = 2
 
     // An error is not lost: `close` always follows, and finds it in `errored`.
-    for (const stream of [first, second]) stream.on('error', () => {})
-    const writeErrors = [keepReading(first), keepReading(second)] as const
-    copy(first, second, { direction: 'in', stages: through.in, writeError: writeErrors[0] })
-    copy(second, first, { direction: 'out', stages: through.out, writeError: writeErrors[1] })
+    for (const stream of [first, second]) stream.on('error', streamOnError)
+    const failures = [keepReading(first), keepReading(second)] as const
+    copy(first, second, { direction: 'in', stages: through.in, failure: failures[0] })
+    copy(second, first, { direction: 'out', stages: through.out, failure: failures[1] })
     whenClosed(first, () => onClosed(first, second))
     whenClosed(second, () => onClosed(second, first))
 
-    /** One direction. `writeError` tells why the source, as a sink of the other direction, takes no more bytes. */
-    function copy(source: Duplex, sink: Duplex, { direction, stages, writeError }: Way) {
+    /** One direction. `failure` tells why the source, as a sink of the other direction, takes no more bytes. */
+    function copy(source: Duplex, sink: Duplex, { direction, stages, failure }: Way) {
       let last: Readable = source
       for (const stage of stages) {
         pass(last, stage)
@@ -87,7 +95,7 @@ export function relay(first: Duplex, second: Duplex, options: RelayOptions = {})
 
       function sourceOnProbed(error?: Error | null) {
         // Told here, before the source is closed over it: an end that was passed on meanwhile could not be taken back.
-        const failed = error ?? writeError()
+        const failed = error ?? failure.error
         if (failed) source.destroy(failed)
         else (stages[0] ?? sink).end()
       }
@@ -122,8 +130,10 @@ export function relay(first: Duplex, second: Duplex, options: RelayOptions = {})
 interface Way {
   direction: Direction
   stages: Transform[]
-  writeError: () => Error | undefined
+  failure: WriteFailure
 }
+
+function streamOnError() {}
 
 /** Hands on what comes, and stops the source while the sink is full. */
 function pass(source: Readable, sink: Writable, onBytes?: (count: number) => void): void {

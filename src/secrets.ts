@@ -169,11 +169,15 @@ export class Permit {
     }
   }
 
-  /** A visitor is inside, until it is closed. */
-  hold(closed: Promise<unknown>, streams: readonly Duplex[]): void {
+  /** A visitor is inside. */
+  hold(streams: readonly Duplex[]): void {
     this.#inside.add(streams)
     if (this.#isRevoked) for (const stream of streams) reset(stream)
-    closed.then(() => this.#inside.delete(streams))
+  }
+
+  /** A visitor is inside no more. */
+  release(streams: readonly Duplex[]): void {
+    this.#inside.delete(streams)
   }
 
   revoke(): void {

@@ -66,9 +66,12 @@ export class Session {
       send: (message) => this.#send(message),
       hasRoom: async () => this.#control.state === 'up' && this.#control.channel.hasRoom(),
       onConnection: (connection, tunnel, ...streams) => {
-        permit.hold(connection.closed, streams)
+        permit.hold(streams)
         this.#connections.add(connection)
-        connection.closed.then(() => this.#connections.delete(connection))
+        connection.closed.then(() => {
+          permit.release(streams)
+          this.#connections.delete(connection)
+        })
         options.onConnection(connection, tunnel, ...streams)
       },
     })

@@ -8,26 +8,47 @@ export const NOTHING = Buffer.alloc(0)
 /** How long a socket that is to be reset may wait for its own FIN to leave, in milliseconds: one turn is enough, mostly. */
 const FIN_TIMEOUT = 1_000
 
+/** Why a stream takes no more bytes, once it does not. */
+export interface WriteFailure {
+  readonly stream: Duplex
+  error: Error | undefined
+}
+
 /**
- * Makes a write that fails end its own direction alone. Node would destroy the whole socket, and the answer that
+ * Makes a write that fails end its own direction alone, and tells why it did. Node would destroy the whole socket, and the answer that
  * is still unread in the kernel would go with it: that of a server which refuses an upload before it has
- * come in full. Gives back a function that tells why the stream takes no more bytes.
+ * come in full.
  */
-export function keepReading(stream: Duplex): () => Error | undefined {
-  let writeError: Error | undefined
-  for (const one of new Set([stream, carrierOf(stream)])) {
-    if (!(one instanceof Socket)) continue
-    const note = (done: Done) => (error?: Error | null) => {
-      const isReset = isSystemError(error, 'EPIPE') || isSystemError(error, 'ECONNRESET')
-      const mayGiveMore = isReset && !stream.readableEnded
-      if (mayGiveMore) writeError ??= error
-      done(mayGiveMore ? null : error)
-    }
-    const { _write, _writev } = one
-    one._write = (chunk, encoding, done) => _write.call(one, chunk, encoding, note(done))
-    if (_writev) one._writev = (chunks, done) => _writev.call(one, chunks, note(done))
+export function keepReading(stream: Duplex): WriteFailure {
+  const failure: WriteFailure = { stream, error: undefined }
+  for (const one of [stream, carrierOf(stream)]) {
+    // The functions are the same for all sockets: those of each would take more memory than all else that the relay keeps of it.
+    if (one instanceof Socket)
+      Object.assign(one, { [FAILURE]: failure, _write: write, _writev: one._writev && writev })
   }
-  return () => writeError
+  return failure
+}
+
+const FAILURE = Symbol('failure')
+
+type Forgiving = Socket & { [FAILURE]: WriteFailure }
+
+function write(this: Forgiving, chunk: unknown, encoding: BufferEncoding, done: Done) {
+  Socket.prototype._write.call(this, chunk, encoding, forgiving(this[FAILURE], done))
+}
+
+function writev(this: Forgiving, chunks: { chunk: unknown; encoding: BufferEncoding }[], done: Done) {
+  Socket.prototype._writev?.call(this, chunks, forgiving(this[FAILURE], done))
+}
+
+/** A write is over: an error is put aside where the stream may have more to give. */
+function forgiving(failure: WriteFailure, done: Done): Done {
+  return (error) => {
+    const isReset = isSystemError(error, 'EPIPE') || isSystemError(error, 'ECONNRESET')
+    const mayGiveMore = isReset && !failure.stream.readableEnded
+    if (mayGiveMore) failure.error ??= error
+    done(mayGiveMore ? null : error)
+  }
 }
 
 type Done = (error?: Error | null) => void
