@@ -47,6 +47,8 @@ export interface ClientTunnelsOptions {
   /** Milliseconds to join a visitor with its target. */
   exchangeTimeout(): number
   openDataStream(id: string, aborted: Aborted): Promise<Duplex>
+  /** Resets the control connection. */
+  dropControl(): void
 }
 
 type Forward = Message<typeof fromClient, 'forward'>
@@ -178,6 +180,7 @@ export class ClientTunnels {
       ...(isUnix ? { host: '', port: 0, path } : { host: host ?? this.#options.host, port, path: undefined }),
       exchangeTimeout: this.#options.exchangeTimeout(),
       giveBack: () => this.#giveBack(number),
+      dropControl: this.#options.dropControl,
     })
     this.#tunnels.set(number, { ...open, tunnel })
     entry.resolve(tunnel)

@@ -36,6 +36,7 @@ export class Client {
       send: (message) => this.#channel.send(message),
       exchangeTimeout: () => this.#control.welcome.exchangeTimeout,
       openDataStream: (id, aborted) => link.openDataStream(id, aborted),
+      dropControl: () => this.#dropControl(),
     })
     this.#done = this.#run()
   }
@@ -51,6 +52,14 @@ export class Client {
   async close(): Promise<void> {
     this.#closing.abort(new TunnelError('closed', 'the client was closed'))
     await this.#done
+  }
+
+  /** It is lost, as if the network had done it. */
+  #dropControl(): void {
+    this.#channel.interrupt(
+      new TunnelError('connection-lost', 'the control connection was dropped on purpose'),
+    )
+    reset(this.#channel.stream)
   }
 
   get #channel(): ClientChannel {

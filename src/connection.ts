@@ -1,4 +1,4 @@
-import type { Duplex, Transform } from 'node:stream'
+import type { Duplex } from 'node:stream'
 import { whenAborted } from './deadline.js'
 import { reserve } from './descriptors.js'
 import { type TunnelError, toTunnelError } from './errors.js'
@@ -65,7 +65,9 @@ export interface Joint {
   fromVisitor: Duplex
   fromTarget: Duplex
   /** What its bytes pass through first, by direction. */
-  stages?: { in: Transform; out: Transform } | undefined
+  stages?: { in: Duplex; out: Duplex } | undefined
+  /** What breaks the network on purpose, by direction. */
+  conditions?: { in: Duplex; out: Duplex } | undefined
   /** What its bytes share the speed with, by direction. */
   throttle?: { in: Throttle; out: Throttle } | undefined
 }
@@ -84,7 +86,7 @@ class Joined implements Connection {
   /** A flow knows how much of it is datagrams. */
   readonly #flows: { fromVisitor?: Flow; fromTarget?: Flow } = {}
 
-  constructor({ id, visitor, fromVisitor, fromTarget, stages, throttle }: Joint) {
+  constructor({ id, visitor, fromVisitor, fromTarget, stages, conditions, throttle }: Joint) {
     this.id = id
     this.visitor = visitor
     if (fromVisitor instanceof Flow) this.#flows.fromVisitor = fromVisitor
@@ -92,7 +94,7 @@ class Joined implements Connection {
     const start = performance.now()
     reserve.enter()
     const throttled = throttle && { in: throttle.in.stage(), out: throttle.out.stage() }
-    const passed = [stages, throttled].filter((one) => one !== undefined)
+    const passed = [stages, conditions, throttled].filter((one) => one !== undefined)
     const ended = relay(fromVisitor, fromTarget, {
       through: { in: passed.map((one) => one.in), out: passed.map((one) => one.out) },
       bytes: this.#bytes,
@@ -195,11 +197,11 @@ export class Connections {
     } catch (error) {
       return Promise.reject(error)
     }
-    if (this.#closing?.hasGrace && grace === 0) this.#cut()
+    if (this.#closing?.hasGrace && grace === 0) this.#cutForGood()
     this.#closing ??= { promise: shut(grace), hasGrace: grace > 0 }
     const { promise } = this.#closing
     if (signal) {
-      const forget = whenAborted(signal, () => this.#cut())
+      const forget = whenAborted(signal, () => this.#cutForGood())
       promise.finally(forget)
     }
     return promise
@@ -227,9 +229,14 @@ export class Connections {
     return this.#streams.keys()
   }
 
+  /** Cuts all that are inside now. */
+  cut(): void {
+    for (const stream of [...this.#streams.values()].flat()) reset(stream)
+  }
+
   /** Resolves when all have ended; those that have not after `grace` milliseconds are cut. */
   async finish(grace: number): Promise<void> {
-    const timer = setTimeout(() => this.#cut(), Math.max(grace, LEAST_GRACE))
+    const timer = setTimeout(() => this.#cutForGood(), Math.max(grace, LEAST_GRACE))
     while (this.#streams.size > 0) {
       await Promise.all([...this.#streams.keys()].map((connection) => connection.closed))
     }
@@ -245,8 +252,9 @@ export class Connections {
     }, WATCH_INTERVAL).unref()
   }
 
-  #cut(): void {
+  /** Those that are being made meanwhile are cut as well. */
+  #cutForGood(): void {
     this.#isCut = true
-    for (const stream of [...this.#streams.values()].flat()) reset(stream)
+    this.cut()
   }
 }

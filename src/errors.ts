@@ -4,6 +4,7 @@ import { isNativeError } from 'node:util/types'
 export const errorCodes = [
   'aborted',
   'address-unavailable',
+  'broken-on-purpose',
   'closed',
   'connection-lost',
   'exchange-expired',

@@ -3,11 +3,12 @@ import { formatAddress } from './address.js'
 import { withDeadline } from './deadline.js'
 import { TunnelError } from './errors.js'
 import { type LocalOptions, readLocalOptions, waitForTargets } from './local-options.js'
-import { LocalTunnel, type Tunnel } from './local-tunnel.js'
+import { LocalTunnel } from './local-tunnel.js'
 import { invalidOption } from './options.js'
 import { formatPublicAddress, listenAt, type PublicAddress, parseListen } from './public-address.js'
 import { reset } from './stream.js'
 import type { Target } from './target.js'
+import type { Tunnel } from './tunnel.js'
 
 /** Options of {@link forward}. */
 export interface ForwardOptions extends LocalOptions {

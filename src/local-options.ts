@@ -1,4 +1,5 @@
 import { setTimeout } from 'node:timers/promises'
+import { type Conditions, readConditions } from './conditions/options.js'
 import { type WaitOptions, withDeadline } from './deadline.js'
 import { reasonOf, TunnelError } from './errors.js'
 import { readHostHeader } from './host-header.js'
@@ -26,6 +27,8 @@ export interface LocalOptions extends WaitOptions {
    * `'1.5mb'`, of which a kb is 1,024 bytes. What one second brings can be saved up. Default: no limit.
    */
   limit?: Rate
+  /** A network that is broken on purpose, with latency, loss and more. Default: none. */
+  conditions?: Conditions
   /** Visitors that may come, as addresses and ranges: `'192.0.2.7'`, `'10.0.0.0/8'`. At most 64. Default: all. */
   allow?: readonly string[]
   /** Visitors that may not, also where `allow` has them. Default: none. */
@@ -56,6 +59,7 @@ export function readLocalOptions(target: Target, options: LocalOptions): Checked
     proxyProtocol,
     hostHeader,
     limit,
+    conditions,
     allow,
     deny,
     waitForTarget,
@@ -89,6 +93,7 @@ export function readLocalOptions(target: Target, options: LocalOptions): Checked
     proxyProtocol,
     hostHeader: readHostHeader(hostHeader, parsed),
     limit: rate,
+    conditions: conditions && readConditions(conditions, parsed.isUdp),
     allow,
     deny,
     mayVisit,
@@ -121,7 +126,13 @@ async function waitFor({ target, unref }: LocalSettings, aborted: AbortSignal): 
   let last = ''
   while (!aborted.aborted) {
     try {
-      const stream = await target.dial({ unref, aborted, onDrop() {}, throttle: undefined })
+      const stream = await target.dial({
+        unref,
+        aborted,
+        onDrop() {},
+        throttle: undefined,
+        network: undefined,
+      })
       stream.destroy()
       return
     } catch (error) {

@@ -1,17 +1,11 @@
-import type { EventEmitter } from 'node:events'
 import type { Duplex } from 'node:stream'
 import { formatAddress } from './address.js'
-import {
-  type CloseOptions,
-  type Connection,
-  Connections,
-  joinConnection,
-  type Rejection,
-  type Stats,
-} from './connection.js'
+import { Network } from './conditions/network.js'
+import { type CheckedConditions, type Conditions, readConditions } from './conditions/options.js'
+import { type CloseOptions, Connections, joinConnection, type Stats } from './connection.js'
 import { type Aborted, Deadline } from './deadline.js'
 import { reserve } from './descriptors.js'
-import { type Drop, gatherDrops } from './drops.js'
+import { gatherDrops } from './drops.js'
 import { Emitter } from './emitter.js'
 import { TunnelError, toTunnelError } from './errors.js'
 import { hostRewriter } from './host-header.js'
@@ -21,49 +15,8 @@ import { type ProxyProtocol, proxyHeader } from './proxy-header.js'
 import { reset } from './stream.js'
 import type { ParsedTarget } from './target.js'
 import { Throttle } from './throttle.js'
+import type { Tunnel, TunnelEvents } from './tunnel.js'
 import { type MayVisit, visitorDenied } from './visitor-filter.js'
-
-/** The events of a {@link Tunnel} and what their listeners are called with. */
-export interface TunnelEvents {
-  /** A visitor was joined to the target. */
-  connection: [connection: Connection]
-  /** A visitor was turned away, because the target or the server could not be reached. */
-  reject: [rejection: Rejection]
-  /** Datagrams were dropped, at the server or here. Once a second at the most. */
-  drop: [drop: Drop]
-  /** The control connection was lost: the client is about to reconnect. Visitors inside stay. */
-  disconnect: [error: TunnelError]
-  /** The public address is open again. */
-  reconnect: []
-}
-
-/** One public address bound to one target, while open. */
-export interface Tunnel extends EventEmitter<TunnelEvents>, AsyncDisposable {
-  /** Public address, with the scheme of the target: `http://127.0.0.1:41234`; `unix:/tmp/x.sock` for a unix socket. */
-  readonly url: string
-  /** Host of the public address; empty for a unix socket. */
-  readonly host: string
-  /** Port of the public address; 0 for a unix socket. */
-  readonly port: number
-  /** File of the public address, where that is a unix socket. */
-  readonly path: string | undefined
-  /** What visitors speak. */
-  readonly protocol: Protocol
-  /** Where visitors end up: `localhost:3000`. */
-  readonly target: string
-  /** How many visitors are inside now. */
-  readonly connections: number
-  /** What was counted since it was opened. */
-  readonly stats: Stats
-  /** Resolves, and never rejects, when the tunnel is closed: with the error, where it was not closed by you. */
-  readonly closed: Promise<TunnelError | undefined>
-  /**
-   * Gives the public address back, and resolves when every socket is closed. Visitors inside get `grace`
-   * milliseconds (default 0) to finish. Every call gives the same promise; one without `grace` after one that had
-   * some cuts at once.
-   */
-  close(options?: CloseOptions): Promise<void>
-}
 
 /** What the caller wants of the way to the target. */
 export interface LocalSettings {
@@ -73,6 +26,8 @@ export interface LocalSettings {
   hostHeader: string | undefined
   /** Bytes per second and direction. */
   limit: number | undefined
+  /** What is wrong with the network; undefined where nothing is to be. */
+  conditions: CheckedConditions | undefined
   /** Who may come in, by address. */
   mayVisit: MayVisit
   unref: boolean
@@ -87,6 +42,8 @@ export interface LocalTunnelOptions extends LocalSettings {
   exchangeTimeout: number
   /** Gives the public address back: no visitor comes any more. */
   giveBack(): Promise<void>
+  /** Resets the control connection, where there is one. */
+  dropControl?(): void
   /** Closes what was opened for this tunnel. Called once, when it is closed or lost. */
   release(): Promise<void>
 }
@@ -114,6 +71,8 @@ export class LocalTunnel extends Emitter<TunnelEvents> implements Tunnel {
   readonly closed: Promise<TunnelError | undefined>
   readonly #options: LocalTunnelOptions
   readonly #throttle: { in: Throttle; out: Throttle } | undefined
+  /** Made when somebody asks for conditions: visitors that came before do not pass through it. */
+  #network: Network | undefined
   /** Visitors that are being joined, by their id. */
   readonly #joining = new Map<string, Deadline>()
   readonly #connections = new Connections()
@@ -125,7 +84,7 @@ export class LocalTunnel extends Emitter<TunnelEvents> implements Tunnel {
 
   constructor(options: LocalTunnelOptions) {
     super()
-    const { target, host, port, path, protocol, limit } = options
+    const { target, host, port, path, protocol, limit, conditions } = options
     this.url = path === undefined ? `${target.scheme}://${formatAddress({ host, port })}` : `unix:${path}`
     this.host = host
     this.port = port
@@ -137,6 +96,7 @@ export class LocalTunnel extends Emitter<TunnelEvents> implements Tunnel {
     })
     this.#options = options
     if (limit !== undefined) this.#throttle = { in: new Throttle(limit), out: new Throttle(limit) }
+    if (conditions) this.#network = new Network(conditions)
   }
 
   get connections(): number {
@@ -153,6 +113,35 @@ export class LocalTunnel extends Emitter<TunnelEvents> implements Tunnel {
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.close()
+  }
+
+  get conditions(): Conditions {
+    return this.#network?.conditions ?? {}
+  }
+
+  setConditions(conditions: Conditions): void {
+    const checked = readConditions(conditions, this.#options.target.isUdp)
+    if (this.#network) this.#network.set(checked)
+    else this.#network = new Network(checked)
+  }
+
+  pause(): void {
+    if (!this.#network) this.setConditions({})
+    this.#network?.pause(true)
+  }
+
+  resume(): void {
+    this.#network?.pause(false)
+  }
+
+  cut(): void {
+    this.#connections.cut()
+  }
+
+  dropControl(): void {
+    const { dropControl } = this.#options
+    if (!dropControl) throw new TunnelError('invalid-option', 'a tunnel of forward has no control connection')
+    dropControl()
   }
 
   /**
@@ -189,7 +178,7 @@ export class LocalTunnel extends Emitter<TunnelEvents> implements Tunnel {
     // A server has looked already, unless it is of an earlier version.
     const denial = mayVisit(visitor.address) ? undefined : visitorDenied(visitor.address)
     // For the data stream, while the target is dialled.
-    const refusal = denial ?? reserve.keep()
+    const refusal = denial ?? this.#network?.refusal ?? reserve.keep()
     if (refusal) return this.#reject(arrival, refusal)
 
     const aborted = new Deadline(exchangeTimeout, () => new Error(`no answer within ${exchangeTimeout} ms`))
@@ -205,7 +194,7 @@ export class LocalTunnel extends Emitter<TunnelEvents> implements Tunnel {
       const stages = hostHeader === undefined ? undefined : await hostRewriter(hostHeader)
       const fromTarget = keep(
         await target
-          .dial({ unref, aborted, onDrop: this.#onDrop, throttle: this.#throttle })
+          .dial({ unref, aborted, onDrop: this.#onDrop, throttle: this.#throttle, network: this.#network })
           .catch((error) => {
             throw toTunnelError(error, 'target-unreachable', `the target ${target.name} can't be reached`)
           }),
@@ -215,7 +204,16 @@ export class LocalTunnel extends Emitter<TunnelEvents> implements Tunnel {
       if (header) fromTarget.write(header)
       // A flow drops what is too fast by itself: held back, it would come too late to be of use.
       const throttle = target.isUdp ? undefined : this.#throttle
-      const connection = joinConnection({ id, visitor, fromVisitor, fromTarget, stages, throttle })
+      const conditions = target.isUdp ? undefined : this.#network?.stages()
+      const connection = joinConnection({
+        id,
+        visitor,
+        fromVisitor,
+        fromTarget,
+        stages,
+        conditions,
+        throttle,
+      })
       this.#connections.add(connection, fromTarget, fromVisitor)
       this.tell('connection', connection)
     } catch (caught) {

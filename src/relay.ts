@@ -1,4 +1,4 @@
-import type { Duplex, Readable, Transform, Writable } from 'node:stream'
+import type { Duplex, Readable, Writable } from 'node:stream'
 import { TunnelError } from './errors.js'
 import { readReused } from './socket-reader.js'
 import {
@@ -20,7 +20,7 @@ export interface RelayOptions {
   /** Milliseconds of silence after which a pair of which one direction has ended is cut. Default 300,000. */
   halfCloseTimeout?: number
   /** What the bytes of each direction pass through on their way, one after the other. The relay owns them. */
-  through?: { in: Transform[]; out: Transform[] }
+  through?: { in: Duplex[]; out: Duplex[] }
   /** Counts the bytes of each direction as they are handed on, for who wants to know meanwhile. */
   bytes?: ByteCounts
 }
@@ -78,7 +78,13 @@ export function relay(first: Duplex, second: Duplex, options: RelayOptions = {})
         last = stage
       }
       pass(last, sink, lastOnBytes)
-      if (last !== source) last.on('end', () => sink.end())
+      if (last !== source) {
+        last.on('end', () => {
+          // A stage may end before its source does.
+          watchSilence()
+          sink.end()
+        })
+      }
       // A FIN behind nothing may have been seen already, while the stream waited to be joined.
       if (source.readableEnded) sourceOnEnd()
       else source.on('end', sourceOnEnd)
@@ -89,7 +95,7 @@ export function relay(first: Duplex, second: Duplex, options: RelayOptions = {})
       }
 
       function sourceOnEnd() {
-        silence ??= setTimeout(silenceOnTimeout, halfCloseTimeout).unref()
+        watchSilence()
         probeEnd(source, sourceOnProbed)
       }
 
@@ -99,6 +105,10 @@ export function relay(first: Duplex, second: Duplex, options: RelayOptions = {})
         if (failed) source.destroy(failed)
         else (stages[0] ?? sink).end()
       }
+    }
+
+    function watchSilence() {
+      silence ??= setTimeout(silenceOnTimeout, halfCloseTimeout).unref()
     }
 
     function silenceOnTimeout() {
@@ -129,7 +139,7 @@ export function relay(first: Duplex, second: Duplex, options: RelayOptions = {})
 
 interface Way {
   direction: Direction
-  stages: Transform[]
+  stages: Duplex[]
   failure: WriteFailure
 }
 

@@ -24,19 +24,22 @@ export function parseRate(name: string, value: unknown): number | undefined {
 /** Slices of a second in which bytes are let through: finer ones cost more turns of the event loop. */
 const SLICES = 20
 
-interface Waiting {
-  stage: Transform
+/** Who stands in line for so many bytes. */
+export interface Waiting {
   bytes: number
+  /** Whether its turn is nothing to it any more. */
+  isGone(): boolean
   onTurn(): void
 }
 
 /**
- * A token bucket for any number of streams, which take turns. It holds what one second brings, and is empty when the
+ * A token bucket for any number of streams, which take turns. It saves what one second brings, or less, and is empty when the
  * first byte comes.
  */
 export class Throttle {
   readonly #rate: number
   readonly #slice: number
+  readonly #saved: number
   readonly #waiting: Waiting[] = []
   #tokens = 0
   /** When tokens were last added. */
@@ -44,10 +47,16 @@ export class Throttle {
   /** Whether the line is being served, or a timer will. */
   #isBusy = false
 
-  /** `rate` is in bytes per second. */
-  constructor(rate: number) {
+  /** `rate` is in bytes per second. `saves` is `'second'`, or `'slice'` for next to nothing: what a late timer takes. */
+  constructor(rate: number, saves: 'second' | 'slice' = 'second') {
     this.#rate = rate
     this.#slice = Math.max(1, Math.ceil(rate / SLICES))
+    this.#saved = saves === 'second' ? rate : this.#slice
+  }
+
+  /** How many of so many bytes one turn may take, so that others get theirs. */
+  portion(bytes: number): number {
+    return Math.min(bytes, this.#slice)
   }
 
   /** What one stream passes through. */
@@ -55,11 +64,11 @@ export class Throttle {
     const stage: Transform = new Transform({
       transform: (chunk: Buffer, _encoding, done) => {
         const pass = (at: number) => {
-          const bytes = Math.min(chunk.length - at, this.#slice)
+          const bytes = this.portion(chunk.length - at)
           if (bytes === 0) return done()
-          this.#wait({
-            stage,
+          this.wait({
             bytes,
+            isGone: () => stage.destroyed,
             onTurn() {
               stage.push(chunk.subarray(at, at + bytes))
               pass(at + bytes)
@@ -80,23 +89,29 @@ export class Throttle {
     return true
   }
 
-  #wait(waiting: Waiting): void {
+  /** Gives it its turn when that has come, which may be at once. */
+  wait(waiting: Waiting): void {
     this.#waiting.push(waiting)
-    if (!this.#isBusy) this.#serve()
+    if (this.#isBusy) return
+    this.#fill()
+    this.#serve()
   }
 
   /** Lets through who can be paid for, in turn, and comes back for the next when it can. */
   #serve(): void {
     this.#isBusy = true
-    this.#fill()
     for (let next = this.#waiting[0]; next; next = this.#waiting[0]) {
-      if (!next.stage.destroyed && next.bytes > this.#tokens) {
+      if (!next.isGone() && next.bytes > this.#tokens) {
         const delay = ((next.bytes - this.#tokens) / this.#rate) * 1_000
-        setTimeout(() => this.#serve(), Math.ceil(delay)).unref()
+        setTimeout(() => {
+          // What the timer is late is not lost to those in line, even where nothing is saved for others.
+          this.#fill(Math.max(this.#rate, next.bytes))
+          this.#serve()
+        }, Math.ceil(delay)).unref()
         return
       }
       this.#waiting.shift()
-      if (next.stage.destroyed) continue
+      if (next.isGone()) continue
       this.#tokens -= next.bytes
       // This may put the stream at the end of the line again.
       next.onTurn()
@@ -104,10 +119,10 @@ export class Throttle {
     this.#isBusy = false
   }
 
-  #fill(): void {
+  #fill(most = this.#saved): void {
     const now = performance.now()
     const seconds = (now - (this.#filled ?? now)) / 1_000
-    this.#tokens = Math.min(this.#rate, this.#tokens + seconds * this.#rate)
+    this.#tokens = Math.min(most, this.#tokens + seconds * this.#rate)
     this.#filled = now
   }
 }

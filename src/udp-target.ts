@@ -1,5 +1,6 @@
 import type dgram from 'node:dgram'
 import { type Address, formatAddress } from './address.js'
+import type { Network } from './conditions/network.js'
 import { type Aborted, waitForEvent, whenAborted } from './deadline.js'
 import { isSystemError } from './errors.js'
 import { Flow, type OnDrop } from './flow.js'
@@ -18,6 +19,8 @@ export interface FlowOptions {
   onDrop: OnDrop
   /** What its datagrams share the speed with, by direction. */
   throttle: { in: Throttle; out: Throttle } | undefined
+  /** What breaks the network on purpose. */
+  network: Network | undefined
 }
 
 /**
@@ -27,7 +30,7 @@ export interface FlowOptions {
  */
 export async function dialUdp(
   { host, port }: Address,
-  { unref, aborted, onDrop, throttle }: DialOptions & FlowOptions,
+  { unref, aborted, onDrop, throttle, network }: DialOptions & FlowOptions,
 ): Promise<Flow> {
   const sockets = await openSockets(host, port, unref, aborted)
   const nobody = `nobody listens at ${formatAddress({ host, port })}`
@@ -36,9 +39,16 @@ export async function dialUdp(
   let unanswered: Buffer[] | undefined = sockets.length > 1 ? [] : undefined
   let kept = 0
 
-  const flow = new Flow({
+  const gates = network?.gates(
+    {
+      in: (datagram) => flowSend(datagram, (error) => error && onDrop(1, error.message)),
+      out: (datagram) => flow.receive(datagram),
+    },
     onDrop,
-    send: flowSend,
+  )
+  const flow: Flow = new Flow({
+    onDrop,
+    send: gates ? gateSend : flowSend,
     ...(throttle && {
       mayReceive: (bytes) => throttle.out.allows(bytes),
       maySend: (bytes) => throttle.in.allows(bytes),
@@ -47,17 +57,26 @@ export async function dialUdp(
   flow
     .on('error', () => {})
     .once('close', () => {
+      gates?.in.destroy()
+      gates?.out.destroy()
       for (const socket of sockets) socket.close()
     })
   for (const [index, socket] of sockets.entries()) {
     socket.on('message', (datagram) => {
       current = index
       unanswered = undefined
-      flow.receive(datagram)
+      if (gates) gates.out.pass(datagram)
+      else flow.receive(datagram)
     })
     socket.on('error', () => socketOnRefused(index))
   }
   return flow
+
+  /** The gate holds a datagram for longer than what it came in is there. */
+  function gateSend(datagram: Buffer, done: (error: Error | null) => void) {
+    gates?.in.pass(Buffer.from(datagram))
+    done(null)
+  }
 
   function flowSend(datagram: Buffer, done: (error: Error | null) => void) {
     // Small ones are not free.

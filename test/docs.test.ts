@@ -191,7 +191,7 @@ describe('options.md', () => {
   })
 
   test.each([
-    [0, 'src/local-tunnel.ts', 'TunnelEvents'],
+    [0, 'src/tunnel.ts', 'TunnelEvents'],
     [1, 'src/server-info.ts', 'ServerEvents'],
   ])('names in its table %i the events of %s', async (number, file, name) => {
     const events = propertiesIn(await readRepository(file), name)

@@ -1,7 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { isatty } from 'node:tty'
 import { isSystemError, reasonOf } from '../errors.js'
-import type { Tunnel } from '../local-tunnel.js'
+import type { Tunnel } from '../tunnel.js'
 import { codeOf, endSignals, exit, writeLine } from './exit.js'
 
 /**

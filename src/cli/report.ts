@@ -5,7 +5,7 @@ import type { Connection, ConnectionEnd, Rejection } from '../connection.js'
 import type { Drop } from '../drops.js'
 import { TunnelError } from '../errors.js'
 import { formatVisitor, type Visitor } from '../listener.js'
-import type { Tunnel } from '../local-tunnel.js'
+import type { Tunnel } from '../tunnel.js'
 import { GRACE, writeLine } from './exit.js'
 
 /** What `pipe expose` tells while it runs. */

@@ -1,7 +1,7 @@
 import { TunnelError } from '../errors.js'
 import type { LocalOptions } from '../local-options.js'
-import type { Tunnel } from '../local-tunnel.js'
 import { invalidOption } from '../options.js'
+import type { Tunnel } from '../tunnel.js'
 import { runChild } from './child.js'
 import { codeOf, exit, fail, GRACE, onEndSignals } from './exit.js'
 import { jsonReport, type Report, textReport } from './report.js'
