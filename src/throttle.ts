@@ -27,8 +27,6 @@ const SLICES = 20
 /** Who stands in line for so many bytes. */
 export interface Waiting {
   bytes: number
-  /** Whether its turn is nothing to it any more. */
-  isGone(): boolean
   onTurn(): void
 }
 
@@ -46,6 +44,8 @@ export class Throttle {
   #filled: number | undefined
   /** Whether the line is being served, or a timer will. */
   #isBusy = false
+  /** Until the first in line can be paid for. */
+  #timer: NodeJS.Timeout | undefined
 
   /** `rate` is in bytes per second. `saves` is `'second'`, or `'slice'` for next to nothing: what a late timer takes. */
   constructor(rate: number, saves: 'second' | 'slice' = 'second') {
@@ -61,21 +61,26 @@ export class Throttle {
 
   /** What one stream passes through. */
   stage(): Transform {
+    let waiting: Waiting | undefined
     const stage: Transform = new Transform({
       transform: (chunk: Buffer, _encoding, done) => {
         const pass = (at: number) => {
           const bytes = this.portion(chunk.length - at)
           if (bytes === 0) return done()
-          this.wait({
+          waiting = {
             bytes,
-            isGone: () => stage.destroyed,
             onTurn() {
               stage.push(chunk.subarray(at, at + bytes))
               pass(at + bytes)
             },
-          })
+          }
+          this.wait(waiting)
         }
         pass(0)
+      },
+      destroy: (error, done) => {
+        if (waiting) this.leave(waiting)
+        done(error)
       },
     })
     return stage
@@ -97,26 +102,38 @@ export class Throttle {
     this.#serve()
   }
 
+  /** Its turn is nothing to it any more. */
+  leave(waiting: Waiting): void {
+    const at = this.#waiting.indexOf(waiting)
+    if (at < 0) return
+    this.#waiting.splice(at, 1)
+    // Who comes first now may want less.
+    if (at === 0 && this.#timer) this.#timerOnEnd()
+  }
+
   /** Lets through who can be paid for, in turn, and comes back for the next when it can. */
   #serve(): void {
     this.#isBusy = true
     for (let next = this.#waiting[0]; next; next = this.#waiting[0]) {
-      if (!next.isGone() && next.bytes > this.#tokens) {
+      if (next.bytes > this.#tokens) {
         const delay = ((next.bytes - this.#tokens) / this.#rate) * 1_000
-        setTimeout(() => {
-          // What the timer is late is not lost to those in line, even where nothing is saved for others.
-          this.#fill(Math.max(this.#rate, next.bytes))
-          this.#serve()
-        }, Math.ceil(delay)).unref()
+        this.#timer = setTimeout(() => this.#timerOnEnd(), Math.ceil(delay)).unref()
         return
       }
       this.#waiting.shift()
-      if (next.isGone()) continue
       this.#tokens -= next.bytes
       // This may put the stream at the end of the line again.
       next.onTurn()
     }
     this.#isBusy = false
+  }
+
+  #timerOnEnd(): void {
+    clearTimeout(this.#timer)
+    this.#timer = undefined
+    // By how much a timer is late is not lost to those in line, however little is saved up otherwise.
+    this.#fill(Math.max(this.#rate, this.#waiting[0]?.bytes ?? 0))
+    this.#serve()
   }
 
   #fill(most = this.#saved): void {

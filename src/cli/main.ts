@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs'
 import { Command, CommanderError, Option } from 'commander'
 import { DEFAULT_PORT } from '../endpoint.js'
+import { conditionOptions } from './conditions.js'
 import { end, exit, fail } from './exit.js'
 
 const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8'))
@@ -28,6 +29,7 @@ const listOptions = [
 const localOptions = [
   ...listOptions,
   new Option('--limit <rate>', 'most bytes per second in each direction, such as 100kb or 1.5mb'),
+  ...conditionOptions,
   new Option('--proxy-protocol <version>', 'tell the target its visitor by a PROXY header, 1 or 2').argParser(
     wholeNumber,
   ),

@@ -45,6 +45,8 @@ export function textReport(
     ready(tunnel) {
       writeLine(output, tunnel.url)
       say(dim(many ? `${tunnel.url} leads to ${tunnel.target}` : `leads to ${tunnel.target}`))
+      const { seed } = tunnel.conditions
+      if (seed !== undefined) say(dim(`the network is broken on purpose; --seed ${seed} repeats it`))
     },
     open(tunnels) {
       const isLocal = tunnels.every(({ host, path }) => path !== undefined || isLoopback(host))

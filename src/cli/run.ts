@@ -3,11 +3,12 @@ import type { LocalOptions } from '../local-options.js'
 import { invalidOption } from '../options.js'
 import type { Tunnel } from '../tunnel.js'
 import { runChild } from './child.js'
+import { type ConditionArguments, readConditionArguments } from './conditions.js'
 import { codeOf, exit, fail, GRACE, onEndSignals } from './exit.js'
 import { jsonReport, type Report, textReport } from './report.js'
 
 /** Options that `pipe expose` and `pipe forward` share. */
-export interface LocalArguments {
+export interface LocalArguments extends ConditionArguments {
   allow?: string[]
   deny?: string[]
   limit?: string
@@ -22,12 +23,14 @@ export interface LocalArguments {
 
 export function readLocalArguments(given: LocalArguments): LocalOptions {
   const { allow, deny, limit, proxyProtocol, hostHeader, wait, flowTimeout, maxFlows } = given
+  const conditions = readConditionArguments(given)
   return {
     ...(allow !== undefined && { allow }),
     ...(deny !== undefined && { deny }),
     ...(flowTimeout !== undefined && { flowTimeout: readSeconds('--flow-timeout', flowTimeout) }),
     ...(maxFlows !== undefined && { maxFlows }),
     ...(limit !== undefined && { limit }),
+    ...(conditions && { conditions }),
     ...(proxyProtocol !== undefined && { proxyProtocol: proxyProtocol as 1 | 2 }),
     ...(hostHeader !== undefined && { hostHeader }),
     ...(wait !== undefined && { waitForTarget: readSeconds('--wait', wait === true ? WAIT : wait) }),

@@ -47,8 +47,8 @@ export class Gate implements Member {
 
   /** Other conditions hold from now on, also for those on their way. */
   update(way: Way): void {
+    this.#leaveLine()
     this.#way = way
-    this.#turn = undefined
     this.#send()
     this.#advance()
   }
@@ -69,7 +69,7 @@ export class Gate implements Member {
 
   destroy(): void {
     this.#isGone = true
-    this.#turn = undefined
+    this.#leaveLine()
     this.#alarm.clear()
     this.#options.onGone()
   }
@@ -96,18 +96,19 @@ export class Gate implements Member {
         this.#sendFirst(first)
         continue
       }
-      const turn: Waiting = {
-        bytes: first.datagram.length,
-        isGone: () => this.#turn !== turn,
-        onTurn: () => {
-          this.#turn = undefined
-          this.#sendFirst(first)
-          this.#send()
-        },
+      const onTurn = () => {
+        this.#turn = undefined
+        this.#sendFirst(first)
+        this.#send()
       }
-      this.#turn = turn
-      throttle.wait(turn)
+      this.#turn = { bytes: first.datagram.length, onTurn }
+      throttle.wait(this.#turn)
     }
+  }
+
+  #leaveLine(): void {
+    if (this.#turn) this.#way.throttle?.leave(this.#turn)
+    this.#turn = undefined
   }
 
   #sendFirst(held: Held): void {

@@ -47,13 +47,13 @@ export class Stage extends Duplex implements Member {
 
   /** Other conditions hold from now on, also for what is on its way. */
   update(way: Way): void {
+    this.#leaveLine()
     if (way !== this.#way) {
       this.#since = performance.now()
       this.#passed = 0
       this.#gapEnd = 0
     }
     this.#way = way
-    this.#turn = undefined
     this.#advance()
   }
 
@@ -74,7 +74,7 @@ export class Stage extends Duplex implements Member {
 
   override _destroy(error: Error | null, done: (error: Error | null) => void): void {
     this.#alarm.clear()
-    this.#turn = undefined
+    this.#leaveLine()
     this.#onGone()
     done(error)
   }
@@ -91,16 +91,17 @@ export class Stage extends Duplex implements Member {
       return
     }
     const bytes = throttle.portion(length)
-    const turn: Waiting = {
-      bytes,
-      isGone: () => this.#turn !== turn,
-      onTurn: () => {
-        this.#turn = undefined
-        this.#let(bytes)
-      },
+    const onTurn = () => {
+      this.#turn = undefined
+      this.#let(bytes)
     }
-    this.#turn = turn
-    throttle.wait(turn)
+    this.#turn = { bytes, onTurn }
+    throttle.wait(this.#turn)
+  }
+
+  #leaveLine(): void {
+    if (this.#turn) this.#way.throttle?.leave(this.#turn)
+    this.#turn = undefined
   }
 
   /** Lets in so many bytes of what waits. */
@@ -177,7 +178,7 @@ export class Stage extends Duplex implements Member {
     if (this.#hasEnded) return
     this.#hasEnded = true
     this.#alarm.clear()
-    this.#turn = undefined
+    this.#leaveLine()
     this.#held.length = 0
     this.push(null)
     this.#enter()
