@@ -1,5 +1,6 @@
 import { Option } from 'commander'
 import type { Conditions } from '../conditions/options.js'
+import { invalidOption } from '../options.js'
 
 /** A network that is broken on purpose, as options of the command line. */
 export interface ConditionArguments {
@@ -36,8 +37,8 @@ export const conditionOptions = [
   new Option('--reset-after <bytes>', 'reset each visitor after so many bytes').argParser(number),
   new Option('--close-after <ms>', 'end each visitor after so long').argParser(number),
   new Option(
-    '--slice <size:ms>',
-    'hand bytes on in pieces of this size, with gaps, such as 100:10',
+    '--slice <bytes>',
+    'hand on pieces of so many bytes; 100:10 leaves 10 ms between them',
   ).argParser(slice),
   new Option('--seed <number>', 'what chance comes from, so that a failure repeats').argParser(number),
 ]
@@ -50,7 +51,9 @@ export function readConditionArguments(given: ConditionArguments): Conditions | 
 }
 
 /** `100` or `100:10`. */
-function slice(text: string): unknown {
+function slice(text: string): Conditions['slice'] {
   const [, size, gap] = /^(\d+)(?::(\d+))?$/.exec(text) ?? []
-  return size === undefined ? text : { size: Number(size), gap: Number(gap ?? 0) }
+  if (size === undefined)
+    throw invalidOption('--slice', 'bytes such as 100, or with a gap such as 100:10', text)
+  return { size: Number(size), gap: Number(gap ?? 0) }
 }

@@ -85,8 +85,8 @@ export function jsonReport(output: NodeJS.WriteStream): Report {
   }
   return {
     waiting() {},
-    ready({ target, url, host, port, path = null, protocol }) {
-      write('ready', { target, url, host, port, path, protocol })
+    ready({ target, url, host, port, path = null, protocol, conditions: { seed = null } }) {
+      write('ready', { target, url, host, port, path, protocol, seed })
     },
     open() {},
     connection({ target, url }, { id, visitor }, { bytesIn, bytesOut, duration, error }) {
