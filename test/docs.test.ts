@@ -160,6 +160,8 @@ describe('options.md', () => {
     ['openTunnel', 'src/open-tunnel.ts', ['TunnelOptions'], 0],
     ['openTunnel', 'src/local-options.ts', ['LocalOptions', 'WaitOptions'], 1],
     ['forward', 'src/forward.ts', ['ForwardOptions'], 1],
+    ['Conditions', 'src/conditions/options.ts', ['DirectionConditions', 'Conditions'], 0],
+    ['Conditions', 'src/conditions/options.ts', ['Slice'], 1],
     ['receiveWebhooks', 'fixtures/webhooks/receiver.ts', ['WebhookOptions'], 0],
     ['receiveWebhooks', 'fixtures/webhooks/verify.ts', ['VerifyOptions'], 1],
     ['receiveWebhooks', 'fixtures/webhooks/reply.ts', ['Reply'], 2],
@@ -333,6 +335,13 @@ const causes = {
   aborted: () => rejection(openTunnel('localhost:3000', { signal: AbortSignal.abort() })),
   'address-unavailable': () =>
     rejection(createServer({ host: '192.0.2.1', port: 8910, secret: 'correct-horse-battery' })),
+  async 'broken-on-purpose'() {
+    await using target = await echoTarget()
+    await using tunnel = await openTunnel(target.port, { conditions: { resetAfter: 0 } })
+    const connected = pEvent<'connection', Connection>(tunnel, 'connection')
+    await visit(tunnel)
+    return (await (await connected).closed).error
+  },
   async closed() {
     await using target = await echoTarget()
     await using tunnel = await openTunnel(target.port)

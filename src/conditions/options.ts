@@ -7,7 +7,7 @@ export interface DirectionConditions {
   latency?: number
   /** Most milliseconds by which each chunk or datagram takes more or less than that. They stay in order. Default 0. */
   jitter?: number
-  /** Bytes per second of all visitors together, as `limit` has them, but with nothing saved up. Default: any number. */
+  /** Bytes per second of all visitors together, as `limit` has them, but with nothing saved up. Default: no limit. */
   bandwidth?: Rate
   /** Share of the datagrams that are lost, from 0 to 1. Default 0. */
   dropRate?: number
