@@ -134,6 +134,50 @@ describe('pipe expose', () => {
   })
 })
 
+describe('a network that is broken on purpose', () => {
+  test('is asked for by options, and its seed is told', async () => {
+    await using target = await helloTarget()
+    const options = [
+      '--latency',
+      '200',
+      '--jitter',
+      '1.5',
+      '--slice',
+      '50:1',
+      '--bandwidth',
+      '1mb',
+      '--seed',
+      '7',
+    ]
+    await using client = pipe(['expose', target.address, ...options])
+    const url = await urlOf(client)
+    await client.stderr.line(/--seed 7 repeats it/)
+    const start = performance.now()
+
+    expect(await get(url)).toBe('hello /there')
+    expect(performance.now() - start).toBeGreaterThan(350)
+  })
+
+  test('refuses visitors of pipe forward', async () => {
+    await using target = await helloTarget()
+    await using client = pipe(['forward', '0', target.address, '--refuse', '--json'])
+    const { url, seed } = JSON.parse(await client.stdout.line(/"ready"/))
+
+    expect(seed).toEqual(expect.any(Number))
+    await expect(get(url)).rejects.toThrow()
+    await client.stdout.line(/"broken-on-purpose"/)
+  })
+
+  test.each([
+    [['--latency', 'long'], 'conditions.latency must be milliseconds from 0 to 2147483647, not "long"'],
+    [['--slice', '1:2:3'], '--slice must be bytes such as 100, or with a gap such as 100:10, not "1:2:3"'],
+    [['--drop-rate', '0.5'], 'conditions.dropRate must be left out where the target is not udp, not 0.5'],
+  ])('may not be %j', async (options, message) => {
+    const { code, stderr } = await pipeToEnd(['expose', '3000', ...options])
+    expect([code, stderr]).toEqual([2, expect.stringContaining(message)])
+  })
+})
+
 describe('pipe server', () => {
   test('prints its address alone on stdout, and its tunnels on stderr', async () => {
     await using target = await helloTarget()

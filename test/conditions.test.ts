@@ -214,7 +214,7 @@ describe('a slice', () => {
 })
 
 describe('resetAfter', () => {
-  test.each([0, 1, 70_000])('%i lets as many bytes through, and resets both sides', async (resetAfter) => {
+  test.each([0, 1, 20_000])('%i lets as many bytes through, and resets both sides', async (resetAfter) => {
     await using target = await tcpTarget((socket) => socket.write(Buffer.alloc(100_000)))
     await using tunnel = await openTunnel(target.port, { conditions: { out: { resetAfter } } })
     const connected = pEvent<'connection', Connection>(tunnel, 'connection')
@@ -358,6 +358,14 @@ describe('a tunnel', () => {
     await back
     expect(tunnel.port).toBe(port)
     expect(`${await ask(tunnel, 'ping')}`).toBe('ping')
+  })
+
+  test('whose control connection is dropped ends where it does not reconnect', async () => {
+    await using tunnel = await openTunnel(3000, { reconnect: false })
+    tunnel.dropControl()
+    expect(await tunnel.closed).toMatchObject({ code: 'connection-lost' })
+    // Nor is there anything to drop from then on.
+    tunnel.dropControl()
   })
 
   test('of forward has no control connection to drop', async () => {

@@ -128,8 +128,10 @@ export class Stage extends Duplex implements Member {
     let next = closeAt
     while (this.#isWanted && !this.#way.isStill && !this.#hasEnded && !this.destroyed) {
       const due = this.#nextDue()
-      next = Math.min(closeAt, due)
-      if (due > performance.now()) break
+      if (due > performance.now()) {
+        next = Math.min(closeAt, due)
+        break
+      }
       this.#pass()
     }
     if (this.#hasEnded || this.destroyed) return
