@@ -1,6 +1,7 @@
 /** A network that loses, doubles, reorders and delays datagrams on purpose. */
 import { type Conditions, forward, openTunnel, type Tunnel } from 'pipe-tunnel'
 import { describe, expect, test, vi } from 'vitest'
+import { deviation, timed } from './helpers/trips.js'
 import { type UdpVisitor, udpEchoTarget, udpTarget, udpVisitor } from './helpers/udp.js'
 
 /** How often a measurement that other work has disturbed is taken again. */
@@ -93,13 +94,19 @@ describe('datagrams', () => {
     ['forward', (url: string, conditions: Conditions) => forward('udp:127.0.0.1:0', url, { conditions })],
   ] as const)('of %s take as long as the latency', { retry }, async (_name, open) => {
     await using target = await udpEchoTarget()
-    await using tunnel = await open(target.url, {})
+    await using tunnel = await open(target.url, { latency: 30, in: { latency: 50 } })
+    await using other = await open(target.url, {})
     await using visitor = await udpVisitor(tunnel)
-    await visitor.ask('first')
-    const without = await medianTrip(visitor)
-    tunnel.setConditions({ latency: 30, in: { latency: 50 } })
+    await using visitorWithout = await udpVisitor(other)
+    for (const one of [visitor, visitorWithout]) await one.ask('first')
+    const differs = await deviation(
+      () => visitor.ask('ping'),
+      () => visitorWithout.ask('ping'),
+      [50, 30],
+    )
 
-    expect(Math.abs((await medianTrip(visitor)) - without - 80)).toBeLessThan(8)
+    expect(await timed(() => visitor.ask('ping'))).toBeGreaterThan(79)
+    expect(Math.abs(differs)).toBeLessThan(8)
   })
 
   test('come as fast as the bandwidth lets them, and what is too much is lost', { retry }, async () => {
@@ -178,14 +185,4 @@ async function settled(tunnel: Tunnel, visitor: UdpVisitor, target: { count: num
 
 function inOrder(numbers: number[]): number[] {
   return [...numbers].sort((one, other) => one - other)
-}
-
-async function medianTrip(visitor: UdpVisitor): Promise<number> {
-  const trips: number[] = []
-  for (let i = 0; i < 15; i++) {
-    const start = performance.now()
-    await visitor.ask('ping')
-    trips.push(performance.now() - start)
-  }
-  return trips.sort((one, other) => one - other)[7] as number
 }
