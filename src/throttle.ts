@@ -47,7 +47,7 @@ export class Throttle {
   /** Until the first in line can be paid for. */
   #timer: NodeJS.Timeout | undefined
 
-  /** `rate` is in bytes per second. `saves` is `'second'`, or `'slice'` for next to nothing: what a late timer takes. */
+  /** `rate` is in bytes per second. `saves` is how much of what nobody uses is kept for later: that of a second, or next to nothing. */
   constructor(rate: number, saves: 'second' | 'slice' = 'second') {
     this.#rate = rate
     this.#slice = Math.max(1, Math.ceil(rate / SLICES))

@@ -1,10 +1,10 @@
 import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import net from 'node:net'
-import { Duplex } from 'node:stream'
+import { Duplex, PassThrough } from 'node:stream'
 import { describe, expect, test, vi } from 'vitest'
 import { dialTls } from '../src/dialler.js'
-import { type RelayEnd, relay } from '../src/relay.js'
+import { type RelayEnd, type RelayOptions, relay } from '../src/relay.js'
 import { reset } from '../src/stream.js'
 import { acceptTls } from '../src/tls-accept.js'
 import {
@@ -71,7 +71,7 @@ describe.each([
    * A relay between two real connections: what is written to `left` comes out at `right`, and the other way
    * round. Both are ends that a visitor and a target would hold.
    */
-  async function relayed(options: { halfCloseTimeout?: number } = {}) {
+  async function relayed(options: RelayOptions = {}) {
     const a = await leftPair()
     const b = await rightPair()
     const end: Promise<RelayEnd> = relay(a.inner, b.inner, options)
@@ -226,6 +226,15 @@ describe.each([
 
     expect(await ending(pair.left)).toBe('reset')
     expect(await pair.end).toMatchObject({ bytesIn: 8, error: { code: 'timeout' } })
+  })
+
+  test('a pair of which a stage has ended one direction ends after its timeout of silence', async () => {
+    const stage = new PassThrough()
+    await using pair = await relayed({ halfCloseTimeout: 50, through: { in: [stage], out: [] } })
+    stage.push(null)
+
+    expect(await ending(pair.right)).toBe('end')
+    expect(await pair.end).toMatchObject({ bytesIn: 0, error: { code: 'timeout' } })
   })
 
   test('a half-closed pair lives on while bytes still flow', async () => {
