@@ -228,6 +228,7 @@ describe('pipe expose --json', () => {
         port: Number(new URL(url).port),
         path: null,
         protocol: 'tcp',
+        seed: null,
       },
       {
         event: 'connection',
