@@ -21,7 +21,9 @@ describe('a stream whose reader does not read', () => {
     expect(taken).toBeLessThanOrEqual(256 * KiB + near.writableHighWaterMark + chunk.length)
 
     const far = await pair.accept()
-    expect(far.readableLength).toBe(256 * KiB)
+    // A piece of less than 1 KiB may be at the end, and is kept apart.
+    expect(far.readableLength).toBeGreaterThan(255 * KiB)
+    expect(far.readableLength).toBeLessThanOrEqual(256 * KiB)
     near.end()
     expect((await readAll(far)).length).toBe(taken)
   })

@@ -1,7 +1,7 @@
 /** Frames as bytes: what a session says, what it understands, and what it does not put up with. */
 import { once } from 'node:events'
 import type { Socket } from 'node:net'
-import { describe, expect, test } from 'vitest'
+import { describe, expect, test, vi } from 'vitest'
 import { FrameDecoder, HEADER, type Header, Type, writeHeader } from '../src/yamux/frame.js'
 import { YamuxSession } from '../src/yamux/session.js'
 import type { YamuxStream } from '../src/yamux/stream.js'
@@ -257,6 +257,26 @@ describe('memory stays bounded', () => {
       if (!peer.link.write(pings, 'latin1')) await Promise.race([once(peer.link, 'drain'), closed])
     }
     expect(await peer.session.closed).toMatchObject({ message: expect.stringContaining('does not read') })
+  })
+
+  test('where a peer sends bytes one by one, that nobody reads yet', async () => {
+    await using peer = await rawPeer({ role: 'server' })
+    const sent = Buffer.alloc(200_000).map((_, i) => i % 251)
+    const frames = Buffer.alloc(12 + 13 * sent.length)
+    writeHeader(frames, 0, { type: 1, flags: 1, id: 1, length: 0 })
+    for (const [i, byte] of sent.entries()) {
+      writeHeader(frames, 12 + 13 * i, { type: 0, flags: 0, id: 1, length: 1 })
+      frames[12 + 13 * i + 12] = byte
+    }
+    peer.link.write(frames)
+    await peer.heard()
+
+    const chunks: Buffer[] = []
+    const [stream] = peer.streams
+    stream?.on('data', (chunk) => chunks.push(chunk))
+    await vi.waitFor(() => expect(Buffer.concat(chunks).length).toBe(sent.length), { timeout: 20_000 })
+    expect(Buffer.concat(chunks).equals(sent)).toBe(true)
+    expect(chunks.length).toBeLessThan(1_000)
   })
 
   test('where a peer opens and resets streams as fast as it can', async () => {

@@ -1,5 +1,6 @@
 import { Duplex } from 'node:stream'
 import type { Batch } from './batch.js'
+import { Crumbs } from './crumbs.js'
 import { YamuxError } from './errors.js'
 import { Flag, INITIAL_WINDOW, MAX_UINT32, Type } from './frame.js'
 import { ReceiveWindow, type Windows } from './receive-window.js'
@@ -11,6 +12,12 @@ const TURN = 65_536
 
 /** A chunk that is smaller than this part of the memory it lies in is copied: whoever keeps it would keep all of that. */
 const MIN_SHARE = 1 / 8
+
+/**
+ * A chunk of fewer bytes, behind others that nobody has read, is gathered with its like: a peer that sends bytes one by one could make each
+ * window take forty times its size.
+ */
+const CRUMB = 1_024
 
 const options = { readableHighWaterMark: 65_536, writableHighWaterMark: 65_536 }
 
@@ -41,6 +48,11 @@ export class YamuxStream extends Duplex implements Sendable {
   readonly #context: StreamContext
   readonly #window: ReceiveWindow
   readonly #queue = new SendQueue()
+  /** Small chunks behind those that wait to be read. */
+  readonly #crumbs = new Crumbs()
+  #isSweeping = false
+  /** Whether more was asked for than has been pushed since. */
+  #isAsked = false
   #opening: Opening
   /** Bytes that the peer lets us send. */
   #credit = INITIAL_WINDOW
@@ -85,14 +97,21 @@ export class YamuxStream extends Duplex implements Sendable {
       return
     }
     this.#window.received(bytes.length)
-    const isSmall = bytes.length < bytes.buffer.byteLength * MIN_SHARE
-    this.#push(isSmall ? Buffer.from(bytes) : bytes)
+    if (bytes.length < CRUMB && this.#unread > 0) {
+      this.#crumbs.add(bytes)
+      this.#sweepSoon()
+    } else {
+      this.#sweep()
+      const isSmall = bytes.length < bytes.buffer.byteLength * MIN_SHARE
+      this.#push(isSmall ? Buffer.from(bytes) : bytes)
+    }
   }
 
   /** @internal The peer has ended its direction. */
   receiveEnd(): void {
     if (this.#peerHas !== 'open' || this.destroyed) return
     this.#peerHas = 'ended'
+    this.#sweep()
     this.#push(null)
     // Its end is seen also by who reads nothing, where there is nothing to read.
     this.read(0)
@@ -121,7 +140,7 @@ export class YamuxStream extends Duplex implements Sendable {
       this.#queue.moveTo(batch, length)
       this.#credit -= length
     }
-    const grant = this.#peerHas === 'open' ? this.#window.grant(this.readableLength) : 0
+    const grant = this.#peerHas === 'open' ? this.#window.grant(this.#unread) : 0
     // The end has a frame of its own: with data in the same one, hashicorp's reader may see the end first, and stop there.
     const flags = this.#greeting() | (ends ? Flag.fin : 0)
     if (grant > 0 || flags > 0) batch.addHeader({ type: Type.windowUpdate, flags, id, length: grant })
@@ -131,6 +150,8 @@ export class YamuxStream extends Duplex implements Sendable {
 
   /** Data come unasked. But Node is about to hand on what waits here, and when our turn comes there may be more to grant. */
   override _read(): void {
+    this.#isAsked = true
+    this.#sweep()
     if (this.#peerHas === 'open' && this.#window.isLow) this.#wake()
   }
 
@@ -196,8 +217,28 @@ export class YamuxStream extends Duplex implements Sendable {
     if (this.#opening !== 'held' && !this.destroyed) this.#context.sender.schedule(this)
   }
 
+  /** Bytes that nobody has read. */
+  get #unread(): number {
+    return this.readableLength + this.#crumbs.length
+  }
+
+  /** What came in one turn goes on together, where it is asked for; the rest waits until it is. */
+  #sweepSoon(): void {
+    if (!this.#isAsked || this.#isSweeping) return
+    this.#isSweeping = true
+    process.nextTick(() => {
+      this.#isSweeping = false
+      this.#sweep()
+    })
+  }
+
+  #sweep(): void {
+    if (this.#crumbs.length > 0 && !this.destroyed) this.#push(this.#crumbs.take())
+  }
+
   /** A listener that throws has a bug, which surfaces behind our own work: there may be frames of other streams in the same chunk. */
   #push(bytes: Buffer | null): void {
+    this.#isAsked = false
     try {
       this.push(bytes)
     } catch (error) {
