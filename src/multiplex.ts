@@ -5,6 +5,7 @@
 import type { Duplex } from 'node:stream'
 import { MAX_TIMEOUT } from './options.js'
 import { MAX_MESSAGE } from './protocol.js'
+import { watchOver } from './socket.js'
 import { whenClosed } from './stream.js'
 import type { YamuxSession } from './yamux/session.js'
 
@@ -32,12 +33,15 @@ export function isMessage(head: Buffer): boolean {
  */
 export function endWithControl(
   session: YamuxSession,
+  link: Duplex,
   control: Duplex,
   cut: (error: Error | null) => void,
 ): void {
   whenClosed(control, () => {
     const finished = control.readableEnded && control.writableFinished && !control.errored
-    if (finished) session.close(MAX_TIMEOUT)
-    else cut(control.errored)
+    if (!finished) return cut(control.errored)
+    // There are no heartbeats any more, and a peer that vanishes would never be missed.
+    watchOver(link)
+    session.close(MAX_TIMEOUT)
   })
 }

@@ -42,7 +42,7 @@ export function acceptMux(link: Duplex, aborted: Aborted): Promise<AcceptedMux> 
       if (channel) return take(stream)
       forget()
       channel = serverChannel(stream)
-      endWithControl(session, stream, (error) => session.destroy(error ?? undefined))
+      endWithControl(session, link, stream, (error) => session.destroy(error ?? undefined))
       resolve({
         channel,
         takeStreams(next) {

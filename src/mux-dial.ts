@@ -24,7 +24,7 @@ export function dialMux(socket: Socket): MuxLink {
   })
   const session = new YamuxSession(socket, { role: 'client' })
   const control = session.open()
-  endWithControl(session, control, (error) => {
+  endWithControl(session, socket, control, (error) => {
     // A FIN would tell the server that this client has left.
     reset(socket)
     session.destroy(error ?? undefined)

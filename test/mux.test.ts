@@ -1,7 +1,7 @@
 /** One connection for all. How it is laid out is the subject of docs/protocol.md, «One connection for all». */
 import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
-import type net from 'node:net'
+import net from 'node:net'
 import { pEvent } from 'p-event'
 import {
   createServer,
@@ -153,6 +153,28 @@ describe('visitors on one connection', () => {
     await closed
 
     expect(here.server.tunnels).toEqual([])
+  })
+
+  test('that stay behind the control connection are watched over by the system', async () => {
+    await using here = await place()
+    await using target = await echoTarget()
+    await using tunnel = await openTunnel(target.port, here.through())
+    const visitor = await visit(tunnel)
+    visitor.write('before')
+    await once(visitor, 'data')
+    const watched = vi.spyOn(net.Socket.prototype, 'setKeepAlive')
+    const isWatched = (end: 'localPort' | 'remotePort', port: number) =>
+      watched.mock.contexts.some((socket) => (socket as net.Socket)[end] === port)
+
+    const closed = here.server.close({ grace: 30_000 })
+    await vi.waitFor(() => expect(isWatched('localPort', here.server.port)).toBe(true), soon)
+    await vi.waitFor(
+      () => expect(isWatched('remotePort', Number(new URL(here.link.address).port))).toBe(true),
+      soon,
+    )
+    visitor.end()
+    await closed
+    watched.mockRestore()
   })
 
   test('finish in the grace of a server that closes', async () => {
