@@ -720,7 +720,7 @@ describe('help', () => {
   })
 
   test.each([
-    [['--help'], ['expose', 'server']],
+    [['--help'], ['expose', 'server', 'pipe expose 3000 -- npm test']],
     [
       ['expose', '--help'],
       ['--to', '--port', '--secret', '--secret-file', '--json', '--quiet'],

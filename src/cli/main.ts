@@ -5,6 +5,11 @@ import { DEFAULT_PORT } from '../endpoint.js'
 import { conditionOptions } from './conditions.js'
 import { end, exit, fail } from './exit.js'
 
+const EXAMPLES = `
+Examples:
+  pipe expose 3000              a public URL for localhost:3000
+  pipe expose 3000 -- npm test  the same in PIPE_URL, while the tests run`
+
 const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8'))
 
 const secret = new Option(
@@ -49,6 +54,7 @@ const localOptions = [
 const program = new Command('pipe')
   .description('Makes a local service reachable through a tunnel.')
   .version(version)
+  .addHelpText('after', EXAMPLES)
   .exitOverride()
   .configureOutput({ outputError: (message, write) => write(message.replace(/^error: /, 'pipe: ')) })
 
@@ -64,7 +70,10 @@ const exposeCommand = program
   .option('--to <server>', 'server to go through, host:port (else PIPE_SERVER, else one in this process)')
   .option('--port <number>', 'public port, where there is one target', wholeNumber)
   .option('--listen <socket>', 'unix socket at the server in place of a port, such as unix:/tmp/x.sock')
-  .option('--mux', 'one connection to the server carries all visitors')
+  .option(
+    '--mux',
+    'one connection to the server carries all visitors, for networks where a new one is slow or not allowed',
+  )
   .option('--retry', 'while the server is not there yet, try again for up to a minute')
   .option('--no-reconnect', 'end when the link to the server is lost')
   .addOption(secret)
@@ -72,7 +81,9 @@ const exposeCommand = program
   .option('--ca <file>', 'what signed the certificate that the server shows, in PEM')
   .option('--tls', 'encrypt, with a server that shows a certificate of a known authority')
   .option('--no-tls', 'do not encrypt, although there is a secret')
-  .showHelpAfterError('(such as: pipe expose 3000; pipe expose --help lists the options)')
+  .showHelpAfterError(
+    '(such as: pipe expose 3000 --allow 10.0.0.0/8, with targets before options; pipe expose --help lists them)',
+  )
   .usage('[options] <target...> [-- <command>]')
   .action(async (targets: string[], options) =>
     (await import('./expose.js')).expose(targets, options, childCommand),
@@ -87,7 +98,7 @@ const forwardCommand = program
   .argument('<target>', 'where they end up, as in pipe expose')
   .option('--mode <mode>', "permissions of the unix socket's file, such as 660")
   .showHelpAfterError(
-    '(such as: pipe forward unix:/tmp/x.sock tcp:host:5443; pipe forward --help lists the options)',
+    '(such as: pipe forward unix:/tmp/x.sock tcp:localhost:5432; pipe forward --help lists the options)',
   )
   .action(async (listen: string, target: string, options) =>
     (await import('./forward.js')).runForward(listen, target, options),
