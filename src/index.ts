@@ -1,6 +1,7 @@
 /** The public names, one by one. */
 export type { Conditions, DirectionConditions, Slice } from './conditions/options.js'
-export type { CloseOptions, Connection, ConnectionEnd, Rejection, Stats } from './connection.js'
+export type { Connection, ConnectionEnd, Rejection } from './connection.js'
+export type { CloseOptions, Stats } from './connections.js'
 export type { WaitOptions } from './deadline.js'
 export type { Drop } from './drops.js'
 export type { Endpoint } from './endpoint.js'

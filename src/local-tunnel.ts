@@ -2,7 +2,8 @@ import type { Duplex } from 'node:stream'
 import { formatAddress } from './address.js'
 import { Network } from './conditions/network.js'
 import { type CheckedConditions, type Conditions, readConditions } from './conditions/options.js'
-import { type CloseOptions, Connections, joinConnection, type Stats } from './connection.js'
+import { joinConnection } from './connection.js'
+import { type CloseOptions, Connections, type Stats } from './connections.js'
 import { type Aborted, Deadline } from './deadline.js'
 import { reserve } from './descriptors.js'
 import { gatherDrops } from './drops.js'
@@ -203,17 +204,8 @@ export class LocalTunnel extends Emitter<TunnelEvents> implements Tunnel {
       const fromVisitor = keep(await open(aborted))
       if (header) fromTarget.write(header)
       // A flow drops what is too fast by itself: held back, it would come too late to be of use.
-      const throttle = target.isUdp ? undefined : this.#throttle
-      const conditions = target.isUdp ? undefined : this.#network?.stages()
-      const connection = joinConnection({
-        id,
-        visitor,
-        fromVisitor,
-        fromTarget,
-        stages,
-        conditions,
-        throttle,
-      })
+      const shaped = target.isUdp ? {} : { throttle: this.#throttle, conditions: this.#network?.stages() }
+      const connection = joinConnection({ id, visitor, fromVisitor, fromTarget, stages, ...shaped })
       this.#connections.add(connection, fromTarget, fromVisitor)
       this.tell('connection', connection)
     } catch (caught) {

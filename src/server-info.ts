@@ -1,6 +1,7 @@
 /** A server as its users see it. */
 import type { EventEmitter } from 'node:events'
-import type { CloseOptions, Connection, Rejection, Stats } from './connection.js'
+import type { Connection, Rejection } from './connection.js'
+import type { CloseOptions, Stats } from './connections.js'
 import type { Drop } from './drops.js'
 import type { TunnelError } from './errors.js'
 import type { SocketAddress } from './listener.js'

@@ -1,6 +1,7 @@
 import type { EventEmitter } from 'node:events'
 import type { Conditions } from './conditions/options.js'
-import type { CloseOptions, Connection, Rejection, Stats } from './connection.js'
+import type { Connection, Rejection } from './connection.js'
+import type { CloseOptions, Stats } from './connections.js'
 import type { Drop } from './drops.js'
 import type { TunnelError } from './errors.js'
 import type { Protocol } from './protocol.js'

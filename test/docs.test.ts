@@ -170,7 +170,7 @@ describe('options.md', () => {
     ['createServer', 'src/server-options.ts', ['ServerOptions', 'WaitOptions'], 0],
     ['createServer', 'src/server-options.ts', ['ServerLimits'], 1],
     ['Named secrets', 'src/secrets.ts', ['NamedSecret'], 0],
-    ['close', 'src/connection.ts', ['CloseOptions'], 0],
+    ['close', 'src/connections.ts', ['CloseOptions'], 0],
   ])('names the options of %s with the types and defaults of %s', async (heading, file, names, number) => {
     const source = `${await readRepository(file)}${await readRepository('src/deadline.ts')}`
     const options = names.flatMap((name) => propertiesIn(source, name))
