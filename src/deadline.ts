@@ -102,7 +102,7 @@ export class Deadline implements Aborted {
   }
 }
 
-/** Runs `onAbort` with the reason when the wait is given up, until disposed of. */
+/** Runs `onAbort` with the reason when the wait is given up. Gives back what makes it forget that. */
 export function whenAborted(aborted: Aborted, onAbort: (reason: TunnelError) => void): () => void {
   const listener = () => onAbort(aborted.reason as TunnelError)
   if (aborted.aborted) listener()

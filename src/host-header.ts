@@ -10,7 +10,17 @@ import {
   unclear,
 } from './http-framing.js'
 import { invalidOption } from './options.js'
+import { NOTHING } from './stream.js'
 import type { ParsedTarget } from './target.js'
+
+const EOL = Buffer.from('\r\n')
+const ORIGIN = /^https?:\/\/([^/?#]*)/i
+
+/** What comes in front of the status of an answer, and that. Some answers only announce another. */
+const STATUS = /^(?:HTTP\/1\.[01] 1(?!01)\d\d.*?\r\n\r\n)*HTTP\/1\.[01] (\d{3})/s
+
+/** Longest beginning of an answer that is looked at, in bytes. */
+const MAX_ANSWER = 16_384
 
 /** Understands the option: gives the host that requests are to name. */
 export function readHostHeader(value: unknown, target: ParsedTarget): string | undefined {
@@ -28,22 +38,12 @@ export function readHostHeader(value: unknown, target: ParsedTarget): string | u
   return value === 'rewrite' ? target.host : value
 }
 
-/** Makes one. */
+/** What makes the requests of one connection name this host. */
 export async function hostRewriter(host: string): Promise<HostRewriter> {
   // Loaded by who needs it alone.
   const { METHODS } = await import('node:http')
   return new HostRewriter(host, METHODS)
 }
-
-const NOTHING = Buffer.alloc(0)
-const EOL = Buffer.from('\r\n')
-const ORIGIN = /^https?:\/\/([^/?#]*)/i
-
-/** What comes in front of the status of an answer, and that. Some answers only announce another. */
-const STATUS = /^(?:HTTP\/1\.[01] 1(?!01)\d\d.*?\r\n\r\n)*HTTP\/1\.[01] (\d{3})/s
-
-/** Longest beginning of an answer that is looked at, in bytes. */
-const MAX_ANSWER = 16_384
 
 /** What the target says to a request for another protocol. */
 type Answer =

@@ -6,7 +6,7 @@ import type { Duplex } from 'node:stream'
 import { MAX_TIMEOUT } from './options.js'
 import { MAX_MESSAGE } from './protocol.js'
 import { watchOver } from './socket.js'
-import { whenClosed } from './stream.js'
+import { hasFinished, whenClosed } from './stream.js'
 import type { YamuxSession } from './yamux/session.js'
 
 /** What a frame of a new session begins with: version 0, a type, and the flag that opens. It opens a stream, with bytes or without, or is a ping. */
@@ -38,8 +38,7 @@ export function endWithControl(
   cut: (error: Error | null) => void,
 ): void {
   whenClosed(control, () => {
-    const finished = control.readableEnded && control.writableFinished && !control.errored
-    if (!finished) return cut(control.errored)
+    if (!hasFinished(control)) return cut(control.errored)
     // There are no heartbeats any more, and a peer that vanishes would never be missed.
     watchOver(link)
     session.close(MAX_TIMEOUT)

@@ -2,6 +2,7 @@ import type { Duplex, Readable, Writable } from 'node:stream'
 import { TunnelError } from './errors.js'
 import { readReused } from './socket-reader.js'
 import {
+  hasFinished,
   isPlainSocket,
   keepReading,
   NOTHING,
@@ -68,8 +69,8 @@ export function relay(first: Duplex, second: Duplex, options: RelayOptions = {})
     whenClosed(first, () => onClosed(first, second))
     whenClosed(second, () => onClosed(second, first))
 
-    /** One direction. `failure` tells why the source, as a sink of the other direction, takes no more bytes. */
-    function copy(source: Duplex, sink: Duplex, { direction, stages, failure }: Way) {
+    /** One direction. */
+    function copy(source: Duplex, sink: Duplex, { direction, stages, failure }: CopyOptions) {
       let last: Readable = source
       for (const stage of stages) {
         pass(last, stage)
@@ -122,9 +123,7 @@ export function relay(first: Duplex, second: Duplex, options: RelayOptions = {})
     }
 
     function onClosed(closed: Duplex, other: Duplex) {
-      // Finished is: all was read from it, and all that was written to it has left.
-      const finished = closed.readableEnded && closed.writableFinished && !closed.errored
-      if (!finished) {
+      if (!hasFinished(closed)) {
         error ??= closed.errored ?? new TunnelError('closed', 'the connection was cut')
         reset(other)
       }
@@ -137,9 +136,10 @@ export function relay(first: Duplex, second: Duplex, options: RelayOptions = {})
   })
 }
 
-interface Way {
+interface CopyOptions {
   direction: Direction
   stages: Duplex[]
+  /** Why the source, as a sink of the other direction, takes no more bytes. */
   failure: WriteFailure
 }
 

@@ -76,10 +76,10 @@ export function reset(stream: Duplex): void {
 }
 
 /**
- * Calls back once it is sure whether what looked like the end of this stream was one; with the error, where it was not. A reset that comes behind unread bytes
- * looks like an end to Node (libuv: POLLHUP after a partial read), and a truncated request would look complete. A
- * write, even of nothing, tells the two apart; it goes to the socket itself, because TLS keeps its failure to itself.
- * A unix socket has no reset, and neither has a flow.
+ * Calls back once it is sure whether what looked like the end of this stream was one; with the error, where it was not. A
+ * reset that comes behind unread bytes looks like an end to Node (libuv: POLLHUP after a partial read), and a truncated
+ * request would look complete. A write, even of nothing, tells the two apart; it goes to the socket itself, because TLS
+ * keeps its failure to itself. A unix socket has no reset, and neither has a flow.
  */
 export function probeEnd(stream: Duplex, done: (error?: Error | null) => void): void {
   const socket = carrierOf(stream)
@@ -92,6 +92,11 @@ export function probeEnd(stream: Duplex, done: (error?: Error | null) => void): 
 export function whenClosed(stream: Duplex, onClose: () => void): void {
   if (stream.closed) onClose()
   else stream.once('close', onClose)
+}
+
+/** Whether a stream that is closed has finished: all was read from it, and all that was written to it has left. */
+export function hasFinished(stream: Duplex): boolean {
+  return stream.readableEnded && stream.writableFinished && !stream.errored
 }
 
 /** Whether the bytes of this stream are just those of a socket. */
