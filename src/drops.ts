@@ -1,4 +1,5 @@
-import type { OnDrop } from './flow.js'
+/** Told of datagrams that were dropped, and why. */
+export type OnDrop = (count: number, reason: string) => void
 
 /** Datagrams that were dropped, as events show them. */
 export interface Drop {

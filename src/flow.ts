@@ -1,5 +1,6 @@
 import { Duplex } from 'node:stream'
 import { DatagramDecoder, encodeDatagrams } from './datagrams.js'
+import type { OnDrop } from './drops.js'
 import { TunnelError } from './errors.js'
 import { currentTurn, whenTurned } from './turn.js'
 
@@ -33,9 +34,6 @@ export interface FlowOptions {
 }
 
 type Done = (error?: Error | null) => void
-
-/** Told of datagrams that were dropped, and why. */
-export type OnDrop = (count: number, reason: string) => void
 
 /**
  * The datagrams between two addresses as a byte stream, so that a relay can carry them: what is read from it and

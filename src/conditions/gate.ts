@@ -1,4 +1,4 @@
-import type { OnDrop } from '../flow.js'
+import type { OnDrop } from '../drops.js'
 import type { Waiting } from '../throttle.js'
 import { Alarm } from './alarm.js'
 import type { Chance } from './chance.js'

@@ -1,6 +1,6 @@
 import { randomInt } from 'node:crypto'
+import type { OnDrop } from '../drops.js'
 import { TunnelError } from '../errors.js'
-import type { OnDrop } from '../flow.js'
 import { chanceOf } from './chance.js'
 import { Gate } from './gate.js'
 import type { CheckedConditions, Conditions } from './options.js'
