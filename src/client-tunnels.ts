@@ -9,7 +9,6 @@ import {
   type fromClient,
   type fromServer,
   type Message,
-  type Protocol,
   violation,
 } from './protocol.js'
 import { mayPass } from './retry.js'
@@ -20,18 +19,12 @@ const CLOSE_TIMEOUT = 5_000
 /** Milliseconds until a tunnel that the server refuses after a loss is asked for again. */
 const ASK_AGAIN = 1_000
 
+type Forward = Message<typeof fromClient, 'forward'>
+
 /** What a tunnel is opened with. */
 export interface OpenOptions extends LocalSettings {
-  protocol: Protocol
-  /** Public port; 0 for any. */
-  port: number
-  /** Of a unix socket to listen on. */
-  path: string | undefined
-  flowTimeout: number | undefined
-  maxFlows: number | undefined
-  allow: readonly string[] | undefined
-  deny: readonly string[] | undefined
-  whileLost: 'wait' | 'refuse' | undefined
+  /** What the server is asked for. */
+  wanted: Omit<Forward, 'type' | 'tunnel'>
   release(): Promise<void>
 }
 
@@ -50,8 +43,6 @@ export interface ClientTunnelsOptions {
   /** Resets the control connection. */
   dropControl(): void
 }
-
-type Forward = Message<typeof fromClient, 'forward'>
 
 /** A tunnel of this client, by its number on the wire. */
 type Entry =
@@ -85,19 +76,7 @@ export class ClientTunnels {
   /** Opens a tunnel; resolves when visitors get through. Rejects with the server's refusal or the signal's reason. */
   async open(options: OpenOptions, aborted: AbortSignal): Promise<LocalTunnel> {
     const number = ++this.#lastNumber
-    const { protocol, port, path, flowTimeout, maxFlows, allow, deny, whileLost } = options
-    const request = {
-      type: 'forward',
-      tunnel: number,
-      protocol,
-      port,
-      path,
-      flowTimeout,
-      maxFlows,
-      allow,
-      deny,
-      whileLost,
-    } as const
+    const request: Forward = { type: 'forward', tunnel: number, ...options.wanted }
     const opened = new Promise<LocalTunnel>((resolve, reject) => {
       this.#tunnels.set(number, { state: 'opening', request, options, resolve, reject })
     })
@@ -176,6 +155,7 @@ export class ClientTunnels {
     }
     const tunnel = new LocalTunnel({
       ...entry.options,
+      protocol: request.protocol,
       // Of a unix socket the server names the path.
       ...(isUnix ? { host: '', port: 0, path } : { host: host ?? this.#options.host, port, path: undefined }),
       exchangeTimeout: this.#options.exchangeTimeout(),

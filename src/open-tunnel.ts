@@ -168,10 +168,13 @@ function readWanted(
   isEmbedded: boolean,
 ): Omit<OpenOptions, 'release'> {
   const local = readLocalOptions(target, options)
+  const { flowTimeout, maxFlows, allow, deny } = local
   const { listen, whileLost } = options
-  const asked = { ...local, port, path: undefined, whileLost }
+  const asked = { port, flowTimeout, maxFlows, allow, deny, whileLost }
   checkPort('port', port)
-  if (listen === undefined) return { ...asked, protocol: local.target.isUdp ? 'udp' : 'tcp' }
+  if (listen === undefined) {
+    return { ...local, wanted: { ...asked, protocol: local.target.isUdp ? 'udp' : 'tcp' } }
+  }
 
   // Another server has a folder and a system of its own.
   const parse = isEmbedded ? parseOwnUnixPath : parseUnixPath
@@ -179,5 +182,5 @@ function readWanted(
   if (path === undefined) throw invalidOption('listen', "a unix socket such as 'unix:/tmp/x.sock'", listen)
   if (port !== 0) throw invalidOption('port', 'left out where listen is given', port)
   if (local.target.isUdp) throw invalidOption('listen', 'left out for a udp target', listen)
-  return { ...asked, protocol: 'unix', path }
+  return { ...local, wanted: { ...asked, protocol: 'unix', path } }
 }
