@@ -8,7 +8,7 @@ import { formatVisitor, type Visitor } from '../listener.js'
 import type { Tunnel } from '../tunnel.js'
 import { GRACE, writeLine } from './exit.js'
 
-/** What `pipe expose` tells while it runs. */
+/** What `pipe expose` and `pipe forward` tell while they run. */
 export interface Report {
   /** The targets are waited for, so many seconds at the most. */
   waiting(seconds: number | string): void

@@ -7,6 +7,9 @@ import { type ConditionArguments, readConditionArguments } from './conditions.js
 import { codeOf, exit, fail, GRACE, onEndSignals } from './exit.js'
 import { jsonReport, type Report, textReport } from './report.js'
 
+/** Seconds that `--wait` waits where it says no number. */
+const WAIT = 60
+
 /** Options that `pipe expose` and `pipe forward` share. */
 export interface LocalArguments extends ConditionArguments {
   allow?: string[]
@@ -36,9 +39,6 @@ export function readLocalArguments(given: LocalArguments): LocalOptions {
     ...(wait !== undefined && { waitForTarget: readSeconds('--wait', wait === true ? WAIT : wait) }),
   }
 }
-
-/** Seconds that `--wait` waits where it says no number. */
-const WAIT = 60
 
 /** Seconds of the command line in milliseconds. */
 function readSeconds(name: string, value: number | string): number {
