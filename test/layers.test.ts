@@ -26,6 +26,14 @@ function importedFiles(file: string): string[] {
     )
 }
 
+/** The files of the table of layers in docs/design.md, from the top. A folder stands in front of its files. */
+const layers = (/## Layers\n(.*?)\n## /s.exec(read('docs/design.md'))?.[1] ?? '')
+  .split('\n')
+  .map((line) => /^\| (?:`([\w-]+\/)`: )?(`.+?`) \|/.exec(line))
+  .flatMap((row) =>
+    [...(row?.[2] ?? '').matchAll(/`([\w-]+)`/g)].map(([, name]) => `src/${row?.[1] ?? ''}${name}.ts`),
+  )
+
 /** Everything that a file reaches by imports. */
 function reach(file: string, seen = new Set<string>()): Set<string> {
   for (const next of importedFiles(file)) {
@@ -37,6 +45,14 @@ function reach(file: string, seen = new Set<string>()): Set<string> {
 describe('imports', () => {
   test.each([...files('src'), ...files('fixtures')])('of %s never lead back to it', (file) => {
     expect(reach(file)).not.toContain(file)
+  })
+
+  test('go up the table of layers, which has all files', () => {
+    const source = files('src').filter((file) => !file.startsWith('src/cli/'))
+    expect([...layers].sort()).toEqual(source.sort())
+    const upwards = (file: string) =>
+      importedFiles(file).filter((other) => layers.indexOf(other) > layers.indexOf(file))
+    expect(source.map((file) => [file, ...upwards(file)]).filter((row) => row.length > 1)).toEqual([])
   })
 
   test('keep server and client apart', () => {
