@@ -148,7 +148,7 @@ describe.each(['client', 'server'] as const)('with a Go %s', (role) => {
     for (const stream of [first, second]) stream.write('hello')
     await Promise.all([once(first, 'data'), once(second, 'data')])
 
-    first.reset()
+    first.destroy()
     await waitFor(first, 'close')
     second.end(' again')
 

@@ -104,7 +104,7 @@ async function check(actions: Action[], sizes: number[]): Promise<void> {
     else if (what === 'end') own.end()
     else if (what === 'reset') {
       made.isReset = true
-      own.reset()
+      own.destroy()
     } else if (own.writable) {
       const bytes = Buffer.alloc(size, String(count++))
       made.twins[end].written.push(bytes)

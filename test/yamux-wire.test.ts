@@ -82,7 +82,7 @@ describe('a client', () => {
   test('says nothing of a stream that is cut before its turn', async () => {
     await using peer = await rawPeer({ role: 'client' })
     await peer.expect('00 02 0001 00000000 00000000')
-    peer.session.open().reset()
+    peer.session.open().destroy()
     peer.session.open()
     await peer.expect('00 01 0001 00000003 00000000')
   })
@@ -98,7 +98,7 @@ describe('a server', () => {
     await peer.expect('00 01 0004 00000005 00000000')
     peer.send('00 01 0001 00000007 00000000')
     await peer.expect('00 01 0002 00000007 00000000')
-    peer.streams[1]?.reset()
+    peer.streams[1]?.destroy()
     await peer.expect('00 01 0008 00000007 00000000')
   })
 

@@ -73,11 +73,6 @@ export class YamuxStream extends Duplex implements Sendable {
     this.#wake()
   }
 
-  /** Cuts the stream, so that the peer can't take it for finished. */
-  reset(): void {
-    this.destroy()
-  }
-
   /** @internal The peer may be told of it. */
   admit(): void {
     this.#opening = 'syn'
