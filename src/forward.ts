@@ -2,9 +2,9 @@ import { randomUUID } from 'node:crypto'
 import { formatAddress } from './address.js'
 import { withDeadline } from './deadline.js'
 import { TunnelError } from './errors.js'
-import { type LocalOptions, readLocalOptions, waitForTargets } from './local-options.js'
+import { type LocalOptions, localNames, readLocalOptions, waitForTargets } from './local-options.js'
 import { LocalTunnel } from './local-tunnel.js'
-import { invalidOption } from './options.js'
+import { checkNames, invalidOption } from './options.js'
 import { formatPublicAddress, listenAt, type PublicAddress, parseListen } from './public-address.js'
 import { reset } from './stream.js'
 import type { Target } from './target.js'
@@ -31,6 +31,7 @@ export async function forward(
   target: Target,
   options: ForwardOptions = {},
 ): Promise<Tunnel> {
+  checkNames('options', options, ['mode', ...localNames])
   const { timeout = 10_000, signal, mode } = options
   const address = parseListen(listen)
   const local = readLocalOptions(target, options)

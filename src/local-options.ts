@@ -45,6 +45,23 @@ export interface LocalOptions extends WaitOptions {
   timeout?: number
 }
 
+/** Their names. The type sees to it that none is missing. */
+const NAMES: Record<keyof LocalOptions, true> = {
+  proxyProtocol: true,
+  hostHeader: true,
+  limit: true,
+  conditions: true,
+  allow: true,
+  deny: true,
+  waitForTarget: true,
+  flowTimeout: true,
+  maxFlows: true,
+  unref: true,
+  timeout: true,
+  signal: true,
+}
+export const localNames = Object.keys(NAMES)
+
 /** The options as they are worked with; those of flows are left to whoever knows the defaults. */
 export interface CheckedOptions extends LocalSettings {
   flowTimeout: number | undefined

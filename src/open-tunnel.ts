@@ -5,8 +5,8 @@ import type { OpenOptions } from './client-tunnels.js'
 import { withDeadline } from './deadline.js'
 import { type Endpoint, findEndpoint, type KnownEndpoint } from './endpoint.js'
 import { reasonOf, TunnelError } from './errors.js'
-import { type LocalOptions, readLocalOptions, waitForTargets } from './local-options.js'
-import { checkInteger, checkPort, invalidOption, MAX_TIMEOUT } from './options.js'
+import { type LocalOptions, localNames, readLocalOptions, waitForTargets } from './local-options.js'
+import { checkInteger, checkNames, checkPort, invalidOption, MAX_TIMEOUT } from './options.js'
 import { untilItWorks } from './retry.js'
 import { createServer } from './server.js'
 import type { Server } from './server-info.js'
@@ -52,6 +52,20 @@ export interface TunnelOptions extends LocalOptions {
   whileLost?: 'wait' | 'refuse'
 }
 
+/** Names of those that are not {@link LocalOptions}. The type sees to it that none is missing. */
+const NAMES: Record<Exclude<keyof TunnelOptions, keyof LocalOptions>, true> = {
+  server: true,
+  secret: true,
+  tls: true,
+  port: true,
+  listen: true,
+  mux: true,
+  retry: true,
+  reconnect: true,
+  maxReconnects: true,
+  whileLost: true,
+}
+
 /** One of several tunnels to open. */
 export interface WantedTunnel {
   target: Target
@@ -68,6 +82,7 @@ export interface WantedTunnel {
  * or `aborted`.
  */
 export async function openTunnel(target: Target, options: TunnelOptions = {}): Promise<Tunnel> {
+  checkNames('options', options, [...Object.keys(NAMES), ...localNames])
   const [tunnel] = await openTunnels([{ target, port: options.port }], options)
   return tunnel as Tunnel
 }

@@ -11,6 +11,17 @@ export function invalidOption(name: string, wanted: string, value: unknown): Tun
   return new TunnelError('invalid-option', `${name} must be ${wanted}, not ${show(value)}`)
 }
 
+/** Refuses what is no object of options, and a name that is none: spelled wrong, it would change nothing, and nobody would be told. */
+export function checkNames(name: string, given: unknown, known: readonly string[]): void {
+  if (typeof given !== 'object' || given === null) throw invalidOption(name, 'an object', given)
+  for (const key of Object.keys(given)) {
+    if (known.includes(key)) continue
+    const alike = known.find((one) => one.toLowerCase() === key.toLowerCase())
+    if (alike) throw invalidOption(`a name in ${name}`, `spelled ${alike}`, key)
+    throw invalidOption(name, `made of ${known.join(', ')}`, key)
+  }
+}
+
 export function checkInteger(name: string, value: unknown, min: number, max: number): void {
   if (!Number.isInteger(value) || Number(value) < min || Number(value) > max) {
     throw invalidOption(name, `a whole number from ${min} to ${max}`, value)

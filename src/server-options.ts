@@ -1,7 +1,15 @@
 import { isAnyAddress, isLoopback } from './address.js'
 import type { WaitOptions } from './deadline.js'
 import { TunnelError } from './errors.js'
-import { checkHost, checkInteger, checkPort, checkTimeout, invalidOption, MAX_TIMEOUT } from './options.js'
+import {
+  checkHost,
+  checkInteger,
+  checkNames,
+  checkPort,
+  checkTimeout,
+  invalidOption,
+  MAX_TIMEOUT,
+} from './options.js'
 import { parsePorts } from './ports.js'
 import { type NamedSecret, readSecrets } from './secrets.js'
 import { checkSocketFolder } from './socket-folder.js'
@@ -77,11 +85,49 @@ export interface ServerLimits {
   flows?: number
 }
 
+/** Names of the options and of the limits. The types see to it that none is missing. */
+const NAMES: Record<keyof ServerOptions, true> = {
+  host: true,
+  port: true,
+  publicHost: true,
+  ports: true,
+  sockets: true,
+  secret: true,
+  secrets: true,
+  tls: true,
+  allow: true,
+  deny: true,
+  insecure: true,
+  handshakeTimeout: true,
+  exchangeTimeout: true,
+  heartbeatInterval: true,
+  heartbeatTimeout: true,
+  resumeTimeout: true,
+  flowTimeout: true,
+  limits: true,
+  unref: true,
+  timeout: true,
+  signal: true,
+}
+const LIMITS: Record<keyof ServerLimits, true> = {
+  newcomers: true,
+  newcomersPerAddress: true,
+  clients: true,
+  messages: true,
+  tunnels: true,
+  visitors: true,
+  waiting: true,
+  waitingTotal: true,
+  flows: true,
+}
+
 /** The options as a server works with them. */
 export type Settings = ReturnType<typeof readServerOptions>
 
 /** Checks the options and fills in the defaults. */
 export function readServerOptions(options: ServerOptions) {
+  checkNames('options', options, Object.keys(NAMES))
+  if (options.limits !== undefined) checkNames('limits', options.limits, Object.keys(LIMITS))
   const { host = '127.0.0.1', port = 0, publicHost, ports, sockets } = options
   const { secret, tls, insecure = false, allow, deny, unref = false } = options
   const { handshakeTimeout = 5_000, exchangeTimeout = 10_000, timeout = 10_000, signal } = options

@@ -629,6 +629,30 @@ describe('a tunnel opens', () => {
     await expect(opening).rejects.toMatchObject({ code: 'invalid-option' })
   })
 
+  test.each([
+    [
+      () => openTunnel(3000, { hostheader: 'rewrite' } as object),
+      'a name in options must be spelled hostHeader, not "hostheader"',
+    ],
+    [
+      () => openTunnel(3000, { speed: 1 } as object),
+      /^options must be made of server, secret, .*, not "speed"$/,
+    ],
+    [() => openTunnel(3000, 'localhost' as unknown as object), 'options must be an object, not "localhost"'],
+    [() => openTunnel(3000, null as unknown as object), 'options must be an object, not null'],
+    [() => createServer({ prot: 1 } as object), /^options must be made of host, port, .*, not "prot"$/],
+    [
+      () => createServer({ limits: { Flows: 1 } as object }),
+      'a name in limits must be spelled flows, not "Flows"',
+    ],
+    [() => forward(0, 3000, { port: 1 } as object), /^options must be made of mode, .*, not "port"$/],
+  ])('not with options that are none: %s', async (open, message) => {
+    await expect(open()).rejects.toMatchObject({
+      code: 'invalid-option',
+      message: expect.stringMatching(message),
+    })
+  })
+
   test('many at once with one signal, and nothing is printed', async () => {
     const warned = vi.fn()
     process.on('warning', warned)

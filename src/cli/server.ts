@@ -16,7 +16,8 @@ type ServerArguments = Omit<ServerOptions, 'secret' | 'tls'> & SecretOptions & S
 /** `pipe server`: runs until it is told to end. */
 export async function runServer(options: ServerArguments): Promise<void> {
   const secret = readSecret(options) ?? process.env.PIPE_SECRET
-  const server = await createServer({ ...options, secret, tls: readServerTls(options) })
+  const { secretFile, tlsCert, tlsKey, ...settings } = options
+  const server = await createServer({ ...settings, secret, tls: readServerTls(options) })
   const closed = once(server, 'close')
   // Before anything is printed: a script may answer the address with a signal at once.
   const stopListening = onEndSignals((count) => {

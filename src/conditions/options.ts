@@ -1,4 +1,4 @@
-import { checkInteger, invalidOption, MAX_TIMEOUT } from '../options.js'
+import { checkInteger, checkNames, invalidOption, MAX_TIMEOUT } from '../options.js'
 import { parseRate, type Rate } from '../throttle.js'
 
 /** What may be wrong with the network in one direction. */
@@ -96,14 +96,6 @@ export function readConditions(conditions: Conditions, isUdp: boolean): CheckedC
     out: readDirection('conditions.out', { ...both, ...outwards }, isUdp),
     refuse,
     seed,
-  }
-}
-
-/** A name that is spelled wrong would be a test that tests nothing. */
-function checkNames(name: string, value: unknown, known: string[]): void {
-  if (typeof value !== 'object' || value === null) throw invalidOption(name, 'an object', value)
-  for (const key of Object.keys(value)) {
-    if (!known.includes(key)) throw invalidOption(name, `made of ${known.join(', ')}`, key)
   }
 }
 

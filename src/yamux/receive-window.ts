@@ -4,6 +4,9 @@ import type { Pings } from './pings.js'
 /** A window that is used up in fewer round trips than this holds its stream up. */
 const ROUND_TRIPS = 2
 
+/** How many times as large it is then. Each step takes two round trips, and a short transfer should not be over before the last. */
+const GROWTH = 4
+
 /**
  * Windows do not grow where a round trip is shorter, in milliseconds: the first one lets 2 Gbit/s through, and what is more
  * would only wait in the buffers of the system.
@@ -25,7 +28,7 @@ export class Windows {
 
   /** A window of this size was used up since then: tells how much larger it should be. */
   growthFor(size: number, since: number): number {
-    const growth = Math.min(size, this.maxWindow - size, this.#growth)
+    const growth = Math.min((GROWTH - 1) * size, this.maxWindow - size, this.#growth)
     if (growth === 0 || this.#isEnough(performance.now() - since)) return 0
     this.#pings.measure()
     // What was asked earlier may tell of a peer that was busy to start, and windows never shrink.
@@ -48,7 +51,7 @@ export class Windows {
 }
 
 /**
- * How much the peer may send on one stream. It begins with what the protocol says, and doubles as long as it holds the stream
+ * How much the peer may send on one stream. It begins with what the protocol says, and grows as long as it holds the stream
  * up: as much must be under way as the link takes within a round trip.
  */
 export class ReceiveWindow {
