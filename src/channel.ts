@@ -11,6 +11,7 @@ import {
   fromServer,
   HEADER,
 } from './protocol.js'
+import { whenTurned } from './turn.js'
 import { startWatchdog } from './watchdog.js'
 
 /** Bytes that may wait for a peer that does not read its messages: 1 MiB is some 5,000 visitors. */
@@ -73,7 +74,7 @@ class Channel<In, Out extends FromClient | FromServer> {
     const isHeld = stream.writableCorked > 0
     if (isHeld && stream.writableLength < MAX_HELD) return
     if (isHeld) stream.uncork()
-    else setImmediate(() => stream.uncork())
+    else whenTurned(() => stream.uncork())
     stream.cork()
   }
 

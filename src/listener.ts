@@ -6,6 +6,7 @@ import { type Address, formatAddress } from './address.js'
 import { type Aborted, waitForEvent } from './deadline.js'
 import { TunnelError } from './errors.js'
 import { reset } from './stream.js'
+import { whenTurned } from './turn.js'
 
 /** One end of a connection or a flow. */
 export interface SocketAddress {
@@ -91,7 +92,7 @@ export async function listenOnAll<Stream extends Duplex>(
     const opened: Listener[] = []
     try {
       for (const host of hosts) opened.push(await listen({ host, port: opened[0]?.port ?? port }, hold))
-      setImmediate(() => {
+      whenTurned(() => {
         isOpen = true
         for (const visit of early) onVisitor(...visit)
       })

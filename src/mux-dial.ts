@@ -1,6 +1,6 @@
 import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
-import { errorFromPeer, type TunnelError, toTunnelError } from './errors.js'
+import { errorFromPeer, type TunnelError } from './errors.js'
 import { endWithControl, isMessage } from './multiplex.js'
 import { decode, fromServer, HEADER } from './protocol.js'
 import { reset } from './stream.js'
@@ -41,11 +41,7 @@ function readRefusal(bytes: Buffer): TunnelError | undefined {
   try {
     const message = decode(bytes.subarray(HEADER, HEADER + bytes.readUInt32BE()), fromServer)
     return message.type === 'refuse' ? errorFromPeer(message.code, message.message) : undefined
-  } catch (error) {
-    return toTunnelError(
-      error,
-      'protocol-violation',
-      'the server answered with a message where it has to open streams',
-    )
+  } catch {
+    return undefined
   }
 }

@@ -12,6 +12,7 @@ import {
 } from 'pipe-tunnel'
 import { describe, expect, test } from 'vitest'
 import { networkOf } from '../src/address.js'
+import { LINGER } from '../src/channel.js'
 import { Door } from '../src/door.js'
 import { MessageRate } from '../src/message-rate.js'
 import { nonce, RawPeer } from './helpers/raw-peer.js'
@@ -94,10 +95,7 @@ describe('newcomers', () => {
     )
     // They never end by themselves: the server does, and most of them at once behind why.
     for (const text of await Promise.all(sockets.map(firstText))) expect(text).toContain('limit-reached')
-    await new Promise((resolve) => setTimeout(resolve, 50))
-    const open = process.getActiveResourcesInfo().filter((name) => name === 'TCPSocketWrap').length
-    // Both ends are in this process. Some more are those of the first, and of what is just being closed.
-    expect(open - sockets.length).toBeLessThan(256 + 50)
+    await notLingering(sockets.length)
     for (const socket of sockets) socket.destroy()
   })
 
@@ -112,9 +110,7 @@ describe('newcomers', () => {
     const texts = sockets.map(firstText)
     for (const socket of sockets) socket.write(Buffer.alloc(1))
     for (const text of await Promise.all(texts)) expect(text).toContain('secret-required')
-    await new Promise((resolve) => setTimeout(resolve, 50))
-    const open = process.getActiveResourcesInfo().filter((name) => name === 'TCPSocketWrap').length
-    expect(open - sockets.length).toBeLessThan(256 + 50)
+    await notLingering(sockets.length)
     for (const socket of sockets) socket.destroy()
   })
 })
@@ -431,4 +427,11 @@ async function group(count: number, open: (i: number) => Promise<RawPeer>) {
 async function firstText(socket: net.Socket): Promise<string> {
   const [chunk] = await once(socket, 'data')
   return `${chunk}`
+}
+
+/** Resolves when hardly more of this process's sockets are open than these visitors and those that may linger, well before the others would have ended by themselves. */
+async function notLingering(visitors: number): Promise<void> {
+  const open = () => process.getActiveResourcesInfo().filter((name) => name === 'TCPSocketWrap').length
+  // Both ends are in this process. Some more are those of the first, and of what is just being closed.
+  await expect.poll(() => open() - visitors, { timeout: LINGER / 2 }).toBeLessThan(256 + 50)
 }

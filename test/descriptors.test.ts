@@ -79,7 +79,7 @@ describe.skipIf(process.platform === 'win32')('with few descriptors', () => {
   })
 })
 
-/** Milliseconds of CPU time that it takes in the next two seconds. */
+/** Milliseconds of CPU time that it takes in the next two seconds: a rate needs a span of time, whatever happens in it. */
 function cpuTime(remote: Remote): Promise<number> {
   return remote.run(async () => {
     const before = process.cpuUsage()

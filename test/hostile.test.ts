@@ -29,7 +29,6 @@ const rubbish: [string, Buffer][] = [
   ['an HTTP request', Buffer.from('GET / HTTP/1.1\r\nHost: localhost\r\n\r\n')],
   ['a TLS handshake', Buffer.concat([Buffer.from('16030100c8010000c40303', 'hex'), randomBytes(195)])],
   ['a message of no bytes', Buffer.from('00000000', 'hex')],
-  // Longer by one, or of one byte, and it would be the first frame of a connection that carries streams.
   ['a message longer by two than allowed', Buffer.from('00010002', 'hex')],
   ['a message of 4 GiB', Buffer.from('ffffffff', 'hex')],
   ['what is no JSON', text('{"type":"heartbeat"')],
@@ -45,6 +44,12 @@ const rubbish: [string, Buffer][] = [
   ['deep objects', text(`${'{"type":'.repeat(7_000)}1${'}'.repeat(7_000)}`)],
   ['a field of another kind', text('{"type":"close","tunnel":{"valueOf":1}}')],
   ['a field out of bounds', text('{"type":"forward","tunnel":0,"protocol":"tcp","port":70000}')],
+]
+
+/** What nobody may send either, but is how a connection begins that carries streams: it is rubbish everywhere else. */
+const beginnings: [string, Buffer][] = [
+  ['a message of one byte', Buffer.from('0000000131', 'hex')],
+  ['a message longer by one than allowed', Buffer.from('00010001', 'hex')],
 ]
 
 /** How far a client has come, and which messages of a client are out of order then. */
@@ -90,13 +95,15 @@ const phases: [string, (peer: RawPeer) => Promise<unknown>, Wire[]][] = [
   ],
 ]
 
-describe.each(phases)('%s', (_, reach, outOfOrder) => {
+describe.each(phases)('%s', (phase, reach, outOfOrder) => {
   const outOfTurn = outOfOrder.map((message): [string, Buffer] => [
     `${message.type} out of turn`,
     frame(message),
   ])
 
-  test.each([...rubbish, ...outOfTurn])('is refused for %s', async (_, bytes) => {
+  const elsewhere = phase === 'a connection that is new' ? [] : beginnings
+
+  test.each([...rubbish, ...elsewhere, ...outOfTurn])('is refused for %s', async (_, bytes) => {
     await using world = await bystanderAt({ secret })
     const refused = pEvent<'refuse', Refusal>(world.server, 'refuse')
     await using peer = await RawPeer.connect(world.server)
@@ -552,7 +559,7 @@ describe.each(serverPhases)('a client gives a server up that, %s,', (_, reach, o
     frame(message),
   ])
 
-  test.each([...rubbish, ...outOfTurn])('sends %s', async (_, bytes) => {
+  test.each([...rubbish, ...beginnings, ...outOfTurn])('sends %s', async (_, bytes) => {
     await using server = await fakeServer()
     const opening = failureOf(openTunnel(3000, { server }))
     await using peer = await server.accept()
@@ -622,16 +629,19 @@ describe.each(serverPhases)('a client gives a server up that, %s,', (_, reach, o
 })
 
 describe('a client with a tunnel', () => {
-  test.each(rubbish)('tells why it is closed when the server sends %s', async (_, bytes) => {
-    await using server = await fakeServer()
-    const { peer, tunnel } = await openAt(server)
-    peer.write(bytes)
-    await peer.ended()
-    peer.end()
+  test.each([...rubbish, ...beginnings])(
+    'tells why it is closed when the server sends %s',
+    async (_, bytes) => {
+      await using server = await fakeServer()
+      const { peer, tunnel } = await openAt(server)
+      peer.write(bytes)
+      await peer.ended()
+      peer.end()
 
-    expect(await tunnel.closed).toMatchObject({ name: 'TunnelError', code: 'protocol-violation' })
-    await tunnel.close()
-  })
+      expect(await tunnel.closed).toMatchObject({ name: 'TunnelError', code: 'protocol-violation' })
+      await tunnel.close()
+    },
+  )
 
   test.each(['end', 'reset'] as const)('tells why it is closed when the server leaves by %s', async (how) => {
     await using server = await fakeServer()

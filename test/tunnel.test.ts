@@ -653,6 +653,20 @@ describe('a tunnel opens', () => {
     })
   })
 
+  test.each([false, true])(
+    'and serves where a test has stopped the timers of its process, mux: %s',
+    async (mux) => {
+      await using target = await echoTarget()
+      vi.useFakeTimers()
+      try {
+        await using tunnel = await openTunnel(target.port, { mux })
+        expect(`${await ask(tunnel, 'hello')}`).toBe('hello')
+      } finally {
+        vi.useRealTimers()
+      }
+    },
+  )
+
   test('many at once with one signal, and nothing is printed', async () => {
     const warned = vi.fn()
     process.on('warning', warned)

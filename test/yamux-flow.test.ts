@@ -108,6 +108,7 @@ describe('over a link with a round trip of 40 ms', () => {
     const far = await pair.accept()
     let most = 0
     for (let read = 0; read < 2 * MiB; ) {
+      // Nothing is waited for: this is a reader that takes its time, more than two round trips for each piece.
       await new Promise((resolve) => setTimeout(resolve, 50))
       most = Math.max(most, far.readableLength)
       read += far.read(Math.min(far.readableLength, 64 * KiB))?.length ?? 0

@@ -2,6 +2,9 @@ import type { Writable } from 'node:stream'
 import { Batch } from './batch.js'
 import type { Header } from './frame.js'
 
+/** The real ones, also where a test puts the timers of its process under its own control. */
+const { setImmediate, clearImmediate } = globalThis
+
 /** Bytes after which no more go into a batch; what waits for the link in this process is hardly more. */
 const BATCH = 65_536
 

@@ -3,10 +3,10 @@
 import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { accessSync, constants, readFileSync } from 'node:fs'
-import net from 'node:net'
 import path from 'node:path'
 import { setTimeout as wait } from 'node:timers/promises'
 import getPort from 'get-port'
+import { answers } from '../helpers/answers.js'
 import { end, hasEnded, own } from './processes.js'
 
 /** The programs, and the Debian package of each; `apt-packages.txt` lists the packages. */
@@ -128,23 +128,10 @@ export async function startServer(program, argumentsFor, { isUdp = false } = {})
     const until = performance.now() + START_TIMEOUT
     while (!hasEnded(server.child) && performance.now() < until) {
       await wait(20)
-      if (isUdp || (await answers(port))) return { ...server, port }
+      if (isUdp || (await answers({ host: '127.0.0.1', port }))) return { ...server, port }
     }
     await server.stop()
     if (attempt === ATTEMPTS) throw new Error(`${program} does not listen: ${server.output.stderr.trim()}`)
-  }
-}
-
-/** @param {number} port */
-async function answers(port) {
-  const socket = net.connect({ host: '127.0.0.1', port })
-  try {
-    await once(socket, 'connect')
-    return true
-  } catch {
-    return false
-  } finally {
-    socket.destroy()
   }
 }
 

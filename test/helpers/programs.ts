@@ -1,16 +1,15 @@
 /** Real programs that nobody here wrote: finds them, runs them with a deadline, starts servers and ends them. */
 import { type ChildProcess, type SpawnOptions, spawn } from 'node:child_process'
 import { createCipheriv, createHash } from 'node:crypto'
-import { once } from 'node:events'
 import { accessSync, constants, createReadStream, existsSync, readdirSync, readFileSync } from 'node:fs'
 import { chmod, chown, mkdtemp, open, rm, writeFile } from 'node:fs/promises'
-import net from 'node:net'
 import { tmpdir } from 'node:os'
 import { delimiter, join } from 'node:path'
 import type { Readable, Writable } from 'node:stream'
 import { setTimeout as wait } from 'node:timers/promises'
 import getPort from 'get-port'
 import type { TestContext } from 'vitest'
+import { answers } from './answers.js'
 
 /** The programs and the Debian package that has each; `test/apt-packages.txt` lists the packages. */
 export const packages = {
@@ -398,24 +397,12 @@ async function whenServing(
 ): Promise<void> {
   const deadline = performance.now() + START_TIMEOUT
   for (;;) {
-    if ((!ready || ready.test(server.stderr())) && (isUdp || (await answers(host, port)))) return
+    if ((!ready || ready.test(server.stderr())) && (isUdp || (await answers({ host, port })))) return
     if (server.process.exitCode !== null || server.process.signalCode) return
     if (performance.now() > deadline) {
       throw new Error(`nothing answers at port ${port} after ${START_TIMEOUT} ms: ${server.stderr()}`)
     }
     await wait(20)
-  }
-}
-
-async function answers(host: string, port: number): Promise<boolean> {
-  const socket = net.connect({ host, port })
-  try {
-    await once(socket, 'connect')
-    return true
-  } catch {
-    return false
-  } finally {
-    socket.destroy()
   }
 }
 

@@ -2,7 +2,7 @@
 /** What the processes of the benchmark have in common: they answer one question after the other, and end with their parent. */
 
 /**
- * Answers each question with what this gives.
+ * Answers each question with what this gives. A question is `any`, because each child has a kind of its own, and its parent is ours.
  *
  * @param {(question: any) => Promise<object>} answer
  */
