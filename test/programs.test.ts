@@ -184,13 +184,19 @@ test('curl hears a target that refuses the upload before it has come', async (co
   })
   await using tunnel = await openTunnel(target.port)
 
-  for (let i = 0; i < 10; i++) {
+  const upload = async () => {
     const { stdout } = await run('curl', [
       ...['--silent', '--header', 'Expect:', '--write-out', ' %{http_code}'],
       ...['--upload-file', folder.file('body'), tunnel.url],
     ])
-    expect(`${stdout}`).toBe('too large 413')
+    return `${stdout}`
   }
+  const heard: string[] = []
+  // curl gives up at a write that fails before it looks for an answer (status 55), with no tunnel in between either: 2 of 400 times.
+  for (let i = 0; i < 10; i++) heard.push(await upload().catch((error) => `${error}`))
+  const withAnswer = heard.filter((one) => one === 'too large 413')
+  expect(withAnswer.length, heard.join('\n')).toBeGreaterThanOrEqual(8)
+  expect(heard.filter((one) => one !== 'too large 413' && !one.includes('status 55'))).toEqual([])
 })
 
 test('curl shows each server-sent event before the next one is sent', async (context) => {

@@ -5,7 +5,7 @@ import { Duplex, PassThrough } from 'node:stream'
 import { describe, expect, test, vi } from 'vitest'
 import { dialTls } from '../src/dialler.js'
 import { type RelayEnd, type RelayOptions, relay } from '../src/relay.js'
-import { reset } from '../src/stream.js'
+import { keepReading, reset } from '../src/stream.js'
 import { acceptTls } from '../src/tls-accept.js'
 import {
   type ClientSecurity,
@@ -308,6 +308,25 @@ describe.each([
 })
 
 describe('relay', () => {
+  test('a socket that reads on after a write that failed gives what came before the reset', async () => {
+    const listener = net.createServer({ pauseOnConnect: true, allowHalfOpen: true }).listen(0, '127.0.0.1')
+    await once(listener, 'listening')
+    const { port } = listener.address() as net.AddressInfo
+    const peer = net.connect({ host: '127.0.0.1', port })
+    const [socket] = (await once(listener, 'connection')) as [net.Socket]
+    listener.close()
+    socket.on('error', () => {})
+    const failure = keepReading(socket)
+    await new Promise((resolve) => peer.write('too large', resolve))
+    peer.resetAndDestroy()
+    await once(peer, 'close')
+
+    await new Promise((resolve) => socket.write('upload', resolve))
+    expect(failure.error).toMatchObject({ code: expect.stringMatching(/^(EPIPE|ECONNRESET)$/) })
+    expect(`${await once(socket.resume(), 'data')}`).toBe('too large')
+    socket.destroy()
+  })
+
   test('a socket whose FIN is just being sent can be reset', async () => {
     await using target = await silentTarget()
     const socket = await visit({ host: '127.0.0.1', port: target.port })
