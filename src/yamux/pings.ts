@@ -14,7 +14,8 @@ export class Pings {
   #next = 0
   #isMeasuring = false
   #roundTrip: number | undefined
-  #answeredSince = Number.NEGATIVE_INFINITY
+  #answers = 0
+  #answeredAt = Number.NEGATIVE_INFINITY
 
   constructor(send: (frame: Header) => void) {
     this.#send = send
@@ -28,9 +29,12 @@ export class Pings {
     return this.#roundTrip
   }
 
-  /** When the ping was sent that was answered last. */
-  get answeredSince(): number {
-    return this.#answeredSince
+  /** How many were answered, and when the last one was. */
+  get answers(): number {
+    return this.#answers
+  }
+  get answeredAt(): number {
+    return this.#answeredAt
   }
 
   /** Resolves with the round trip. Rejects when the time is up, or the session ends. */
@@ -69,8 +73,9 @@ export class Pings {
     const waiting = this.#waiting.get(id)
     if (!waiting) return
     this.#waiting.delete(id)
-    this.#answeredSince = waiting.sentAt
-    const roundTrip = performance.now() - waiting.sentAt
+    this.#answers++
+    this.#answeredAt = performance.now()
+    const roundTrip = this.#answeredAt - waiting.sentAt
     this.#roundTrip = Math.min(this.#roundTrip ?? roundTrip, roundTrip)
     waiting.onAnswer?.(roundTrip)
   }

@@ -1,8 +1,11 @@
 import { INITIAL_WINDOW } from './frame.js'
 import type { Pings } from './pings.js'
 
-/** A window that is used up in fewer round trips than this holds its stream up. */
-const ROUND_TRIPS = 2
+/**
+ * A window that is used up in fewer round trips than this holds its stream up. One that does is granted anew by halves, each of which
+ * may have to wait for a round trip: then it takes two.
+ */
+const ROUND_TRIPS = 3
 
 /** How many times as large it is then. Each step takes two round trips, and a short transfer should not be over before the last. */
 const GROWTH = 4
@@ -12,6 +15,9 @@ const GROWTH = 4
  * would only wait in the buffers of the system.
  */
 const MIN_ROUND_TRIP = 1
+
+/** Pings that must be answered before any window grows. */
+const MIN_ANSWERS = 2
 
 /** What the windows of one session share. */
 export class Windows {
@@ -26,13 +32,17 @@ export class Windows {
     this.#pings = pings
   }
 
+  /** A window begins to be used up: by the time that it is, the round trip should be known. */
+  measure(): void {
+    this.#pings.measure()
+  }
+
   /** A window of this size was used up since then: tells how much larger it should be. */
   growthFor(size: number, since: number): number {
     const growth = Math.min((GROWTH - 1) * size, this.maxWindow - size, this.#growth)
     if (growth === 0 || this.#isEnough(performance.now() - since)) return 0
-    this.#pings.measure()
-    // What was asked earlier may tell of a peer that was busy to start, and windows never shrink.
-    if (this.#pings.answeredSince < since) return 0
+    // The first answer may tell of a peer that was busy to start, and windows never shrink. So each step is for an answer of its own.
+    if (this.#pings.answers < MIN_ANSWERS || this.#pings.answeredAt < since) return 0
     this.#growth -= growth
     return growth
   }
@@ -84,6 +94,7 @@ export class ReceiveWindow {
   /** What to grant the peer now, where so many bytes were not read yet. Less than half of the window is not worth a frame. */
   grant(unread: number): number {
     if (this.#used(unread) < this.#size / 2) return 0
+    if (this.#granted === 0) this.#windows.measure()
     this.#granted += this.#used(unread)
     if (this.#granted >= this.#size) this.#look()
     const bytes = this.#used(unread)

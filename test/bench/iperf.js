@@ -11,13 +11,14 @@ const PAUSE = 300
 /**
  * Bytes that arrived, and how many Gbit/s that is.
  *
- * @param {{ port: number, seconds: number, isDown?: boolean }} options
+ * @param {{ port: number, seconds: number, isDown?: boolean, startUp?: number }} options `startUp` is seconds before it counts.
  */
-export async function iperf({ port, seconds, isDown = false }) {
-  const options = ['-J', '-c', '127.0.0.1', '-p', `${port}`, '-t', `${seconds}`, ...(isDown ? ['-R'] : [])]
+export async function iperf({ port, seconds, isDown = false, startUp = 0 }) {
+  const options = ['-J', '-c', '127.0.0.1', '-p', `${port}`, '-t', `${seconds}`, '-O', `${startUp}`]
+  if (isDown) options.push('-R')
   for (let attempt = 1; ; attempt++) {
     try {
-      const { end, error } = JSON.parse(await run('iperf3', options, seconds * 1_000 + OVERTIME))
+      const { end, error } = JSON.parse(await run('iperf3', options, (startUp + seconds) * 1_000 + OVERTIME))
       if (!end.sum_received) throw new Error(`iperf3 measured nothing: ${error}`)
       return { bytes: end.sum_received.bytes, rate: end.sum_received.bits_per_second / 1e9 }
     } catch (error) {

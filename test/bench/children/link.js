@@ -1,5 +1,5 @@
 // @ts-check
-/** A process that lies between clients and their server like a link that takes its time, and carries any number of bytes. */
+/** A process that lies between clients and their server like a long link. */
 import { once } from 'node:events'
 import net from 'node:net'
 import { setTimeout as wait } from 'node:timers/promises'
@@ -7,8 +7,8 @@ import { answerParent } from './answer.js'
 
 /** Milliseconds each way. */
 const DELAY = 25
-/** Bytes that are under way in one direction of one connection: enough for 20 Gbit/s. */
-const MOST = 67_108_864
+/** Bytes of one direction of a connection that were not acknowledged yet: what Linux lets a sender have, by its default of tcp_wmem. */
+const MOST = 4_194_304
 
 answerParent(async ({ port }) => {
   const server = net.createServer({ allowHalfOpen: true, noDelay: true }, (client) => {
@@ -41,6 +41,7 @@ async function join(client, port) {
 function carry(from, to) {
   /** @type {{ at: number, bytes: Buffer | undefined }[]} */
   const underWay = []
+  /** Bytes that came, and whose acknowledgement has not. */
   let held = 0
   /** @type {NodeJS.Timeout | undefined} */
   let timer
@@ -50,26 +51,26 @@ function carry(from, to) {
     underWay.push({ at: performance.now() + DELAY, bytes })
     held += bytes?.length ?? 0
     if (held >= MOST) from.pause()
-    timer ??= setTimeout(deliver, DELAY)
+    if (timer === undefined) timer = setTimeout(deliver, DELAY)
   }
+  /** All that is due. A receiver that is slow holds up the sender, not what is under way. */
   const deliver = () => {
     const now = performance.now()
     timer = undefined
     to.cork()
-    while (underWay[0] && underWay[0].at <= now && !to.writableNeedDrain) {
+    while (underWay[0] && underWay[0].at <= now) {
       const { bytes } = /** @type {{ bytes: Buffer | undefined }} */ (underWay.shift())
-      held -= bytes?.length ?? 0
-      if (bytes) to.write(bytes)
+      if (bytes) to.write(bytes, () => setTimeout(acknowledge, DELAY, bytes.length))
       else to.end()
     }
     to.uncork()
-    if (held < MOST) from.resume()
-    // Where the receiver is slow, `drain` goes on.
-    if (underWay[0] && !to.writableNeedDrain) timer = setTimeout(deliver, underWay[0].at - now)
+    if (underWay[0]) timer = setTimeout(deliver, underWay[0].at - now)
   }
-  to.on('drain', () => {
-    if (timer === undefined) deliver()
-  })
+  /** @param {number} count */
+  const acknowledge = (count) => {
+    held -= count
+    if (held < MOST) from.resume()
+  }
   from.on('data', send)
   from.on('end', () => send())
   from.on('close', () => {

@@ -7,6 +7,8 @@ import { median } from '../statistics.js'
 import { startEcho, startIperf } from '../targets.js'
 import { askEcho } from '../visitors.js'
 
+/** Seconds in which windows grow, and connections of TCP would. */
+const START_UP = 1
 /** Visitors of a round, one after the other. */
 const VISITORS = 8
 
@@ -34,8 +36,8 @@ export const delayedThroughput = {
   isDelayed: true,
   startTarget: startIperf,
   async run({ port }, seconds) {
-    const up = await iperf({ port, seconds })
-    const down = await iperf({ port, seconds, isDown: true })
+    const up = await iperf({ port, seconds, startUp: START_UP })
+    const down = await iperf({ port, seconds, startUp: START_UP, isDown: true })
     return { up: up.rate, down: down.rate }
   },
 }
