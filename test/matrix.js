@@ -10,7 +10,7 @@ import path from 'node:path'
 import { fileURLToPath } from 'node:url'
 
 const VERSIONS = ['22', '24', '26']
-const SUITES = ['test/package.test.ts', 'test/runners.test.ts', 'test/webhooks.test.ts']
+const SUITES = ['package', 'runners', 'webhooks', 'testcontainers'].map((name) => `test/${name}.test.ts`)
 /** How long an installation, or the suites on one version, may take, in milliseconds. */
 const TIMEOUT = 600_000
 

@@ -1,8 +1,8 @@
 /** The fixtures of each test runner, in a project of that runner where the packed package is installed. */
 import { writeFile } from 'node:fs/promises'
 import path from 'node:path'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { compile, type Installed, install, link, nodeToEnd } from './helpers/installed.js'
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import { compile, type Installed, install, isAtLeast, link, nodeToEnd } from './helpers/installed.js'
 import { snippetsOf } from './helpers/snippets.js'
 import { visit } from './helpers/visitor.js'
 
@@ -15,6 +15,8 @@ interface Runner {
   install?: string
   /** What is linked, as it is in this repository already. */
   link?: string
+  /** The oldest Node that it runs on, where that is not ours. */
+  node?: [major: number, minor: number]
   run: string[]
   passes: string
   fails: string
@@ -29,13 +31,16 @@ const jest: Runner = {
   snippet: { imports: 'pipe-tunnel/jest', file: 'jest/docs.test.js' },
 }
 
+const vitest: Runner = {
+  run: ['node_modules/vitest/vitest.mjs', 'run', '--config', 'vitest/vitest.config.mjs'],
+  passes: 'tunnel.spec.ts',
+  fails: 'fails.spec.ts',
+}
+
 const runners: Record<string, Runner> = {
-  vitest: {
-    link: 'vitest',
-    run: ['node_modules/vitest/vitest.mjs', 'run', '--config', 'vitest/vitest.config.mjs'],
-    passes: 'tunnel.spec.ts',
-    fails: 'fails.spec.ts',
-  },
+  'vitest 3': { ...vitest, install: 'vitest@3' },
+  'vitest 4': { ...vitest, link: 'vitest' },
+  'vitest 5': { ...vitest, install: 'vitest@5', node: [22, 12] },
   playwright: {
     link: '@playwright/test',
     run: ['node_modules/@playwright/test/cli.js', 'test', '--config', 'playwright'],
@@ -49,10 +54,16 @@ const runners: Record<string, Runner> = {
 }
 
 describe.each(Object.entries(runners))('the fixtures for %s', (_name, runner) => {
-  const { run, passes, fails, snippet } = runner
+  const { run, passes, fails, snippet, node } = runner
+  const isOld = node !== undefined && !isAtLeast(...node)
   let project: Installed
 
+  beforeEach((context) => {
+    if (isOld) context.skip(`needs Node ${node.join('.')}: npm run matrix has it`)
+  })
+
   beforeAll(async () => {
+    if (isOld) return
     project = await install(...(runner.install ? [runner.install] : []))
     if (runner.link) await link(project, runner.link)
   }, SLOW)
@@ -114,7 +125,7 @@ describe.each(Object.entries(runners))('the fixtures for %s', (_name, runner) =>
     SLOW,
   )
 
-  test.runIf(runner.link === 'vitest')(
+  test.runIf(run === vitest.run)(
     'share a server of the run across its workers',
     async () => {
       const global = ['node_modules/vitest/vitest.mjs', 'run', '--config', 'vitest/global.config.mjs']

@@ -22,6 +22,7 @@ import {
   startCaller,
   startNetwork,
 } from './helpers/docker.js'
+import { install, isAtLeast, nodeToEnd } from './helpers/installed.js'
 import { httpTarget, readAll } from './helpers/targets.js'
 import { udpEchoTarget, udpTarget, udpVisitor } from './helpers/udp.js'
 
@@ -149,6 +150,15 @@ describe('with a Docker engine', { timeout: 180_000 }, () => {
     await using app = await httpTarget((_, response) => response.end('hello'))
     await using closed = await server.expose(app.target, { deny: ['0.0.0.0/0'] })
     await expect(curlInside(caller, closed.url)).rejects.toThrow('reset by peer')
+  })
+
+  test('testcontainers 12 starts it as well', async (context) => {
+    if (!isAtLeast(22, 22)) context.skip('testcontainers 12 needs Node 22.22: npm run matrix has it')
+    await using installed = await install('testcontainers@12')
+    const { code, stdout, stderr } = await nodeToEnd(installed, 'testcontainers/exposes.mjs', image)
+
+    expect(code, stderr).toBe(0)
+    expect(stdout).toBe('12: hello\n')
   })
 
   test('an engine elsewhere is dialled where it is, and the process ends by itself', async () => {

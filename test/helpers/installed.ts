@@ -77,6 +77,12 @@ export async function compile(installed: Installed, settings: object, files: str
   await node(installed, tsc, '--project', project)
 }
 
+/** Whether this Node is of this version or a later one. */
+export function isAtLeast(major: number, minor: number): boolean {
+  const [ours = 0, oursMinor = 0] = process.versions.node.split('.').map(Number)
+  return ours > major || (ours === major && oursMinor >= minor)
+}
+
 /** Makes a package of the repository's known in the folder. */
 export async function link(installed: Installed, name: string): Promise<void> {
   const place = path.join(installed.path, 'node_modules', name)
