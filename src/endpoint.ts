@@ -1,3 +1,4 @@
+import { isPromise } from 'node:util/types'
 import { type Address, isAnyAddress, parseAddress } from './address.js'
 import { checkHost, checkInteger, checkSecret, invalidOption } from './options.js'
 import { type ClientTls, checkClientTls } from './tls-options.js'
@@ -23,7 +24,7 @@ export interface KnownEndpoint extends Endpoint {
 }
 
 const WANTED =
-  "an address such as 'host', 'host:8910' or 'pipe://secret@host:8910' (server, --to or PIPE_SERVER)"
+  "a Server, or an address such as 'host', 'host:8910' or 'pipe://secret@host:8910' (server, --to or PIPE_SERVER)"
 
 /**
  * The server to use: as the option says, else as `PIPE_SERVER` does, else undefined, which means one of our own.
@@ -38,6 +39,9 @@ export function findEndpoint(
   checkClientTls(tls)
   const given = server ?? (environment[SERVER_VARIABLE] || undefined)
   if (given === undefined) return undefined
+  if (typeof given !== 'string' && (typeof given !== 'object' || isPromise(given))) {
+    throw invalidOption('server', WANTED, given)
+  }
   const held: Endpoint = typeof given === 'string' ? parseEndpoint(given) : given
   const { host, port } = held
   checkHost('server.host', host)

@@ -1,4 +1,5 @@
 import net from 'node:net'
+import { isPromise } from 'node:util/types'
 import { TunnelError } from './errors.js'
 
 /** Longest time that a timer can wait, in milliseconds: above it Node fires at once. */
@@ -8,7 +9,10 @@ const MIN_SECRET = 8
 
 /** A refusal of what the caller passed in, with the value received. */
 export function invalidOption(name: string, wanted: string, value: unknown): TunnelError {
-  return new TunnelError('invalid-option', `${name} must be ${wanted}, not ${show(value)}`)
+  const complaint = isPromise(value)
+    ? 'is a promise: did you forget await?'
+    : `must be ${wanted}, not ${show(value)}`
+  return new TunnelError('invalid-option', `${name} ${complaint}`)
 }
 
 /** Refuses what is no object of options, and a name that is none: spelled wrong, it would change nothing, and nobody would be told. */

@@ -12,10 +12,10 @@ import { dialUnix, parseOwnUnixPath } from './unix.js'
 
 /**
  * What ends up serving: `3000`, `':3000'`, `'localhost:3000'`, `'https://localhost:3000'`, `'tcp://[::1]:5432'`,
- * `'udp://localhost:53'`, `'unix:/run/app.sock'`, a `net.Server` or `http.Server` of this process, which need not
- * listen, or what handles requests.
+ * `'udp://localhost:53'`, `'unix:/run/app.sock'`, a `URL` of these, a `net.Server` or `http.Server` of this process, which
+ * need not listen, or what handles requests.
  */
-export type Target = string | number | net.Server | RequestListener
+export type Target = string | number | URL | net.Server | RequestListener
 
 /** A target, understood. */
 export interface ParsedTarget {
@@ -50,6 +50,7 @@ const defaultPorts = new Map<string, number | undefined>([
 export function parseTarget(target: Target): ParsedTarget {
   if (target instanceof net.Server) return serverTarget(target)
   if (typeof target === 'function') return handlerTarget(target)
+  if (target instanceof URL) return parseTarget(target.href)
   if (!Number.isInteger(target) && typeof target !== 'string') throw invalidOption('target', WANTED, target)
 
   const path = parseOwnUnixPath('target', String(target))

@@ -11,6 +11,7 @@ import { describe, expect, test, vi } from 'vitest'
 import { WebSocket, WebSocketServer } from 'ws'
 import {
   echoTarget,
+  httpTarget,
   readAll,
   type SampleTarget,
   track,
@@ -460,6 +461,14 @@ test.each([
     })
   },
 )
+
+test('a target may be a URL', async () => {
+  await using target = await httpTarget((_request, response) => response.end('hello'))
+  await using tunnel = await openTunnel(new URL(`http://${target.address}`))
+
+  expect(tunnel.target).toBe(target.address)
+  expect(await (await fetch(tunnel.url)).text()).toBe('hello')
+})
 
 test.each([
   ['/tmp/app.sock', "target must be written 'unix:/tmp/app.sock' where it is a unix socket"],

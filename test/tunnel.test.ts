@@ -624,6 +624,25 @@ describe('a tunnel opens', () => {
     })
   })
 
+  test('not to a promise, nor through one', async () => {
+    await using server = await createServer()
+    const promise = Promise.resolve(server)
+    for (const [opening, name] of [
+      [openTunnel(promise as never), 'target'],
+      [openTunnel(3000, { server: promise as never }), 'server'],
+      [openTunnel(3000, { server, port: Promise.resolve(8080) as never }), 'port'],
+    ] as const) {
+      await expect(opening).rejects.toMatchObject({ code: 'invalid-option' })
+      await expect(opening).rejects.toThrow(`${name} is a promise: did you forget await?`)
+    }
+  })
+
+  test.each([8910, () => {}, true])('not through the server %s', async (server) => {
+    const opening = openTunnel(3000, { server: server as never })
+    await expect(opening).rejects.toMatchObject({ code: 'invalid-option' })
+    await expect(opening).rejects.toThrow(/^server must be a Server, or an address/)
+  })
+
   test('not with a signal that is none, and nothing is left open', async () => {
     const opening = openTunnel(3000, { signal: {} as AbortSignal })
     await expect(opening).rejects.toMatchObject({ code: 'invalid-option' })

@@ -194,6 +194,15 @@ describe('replay', () => {
       await expect(hook.replay(request, { to })).rejects.toMatchObject({ code: 'invalid-option' })
   })
 
+  test('refuses a request that was not awaited', async () => {
+    await using hook = await receiveWebhooks()
+    await post(hook.url, '')
+
+    await expect(hook.replay(hook.waitFor() as never, { to: hook.url })).rejects.toThrow(
+      'request is a promise: did you forget await?',
+    )
+  })
+
   test('refuses a request that did not come whole', async () => {
     await using hook = await receiveWebhooks({ maxBodySize: 1 })
     await post(hook.url, 'too large')

@@ -156,6 +156,15 @@ describe('waitFor', () => {
     await expect(hook.waitFor({}, { timeout: 0 })).rejects.toMatchObject({ code: 'invalid-option' })
     await expect(hook.expectNone({ within: -1 })).rejects.toThrow('within must be a whole number')
     await expect(hook.waitForCount(0)).rejects.toMatchObject({ code: 'invalid-option' })
+    await expect(hook.waitFor({}, 100 as never)).rejects.toThrow(
+      'options must be { timeout, signal }, not 100',
+    )
+    await expect(hook.waitForCount(1, { timout: 100 } as never)).rejects.toThrow(
+      'options must be { matching, timeout, signal }, not "timout"',
+    )
+    await expect(hook.expectNone(100 as never)).rejects.toThrow(
+      'options must be { within, matching, signal }, not 100',
+    )
   })
 })
 

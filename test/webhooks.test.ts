@@ -153,6 +153,10 @@ describe('a receiver', () => {
         name: 'TunnelError',
         code: 'invalid-option',
       })
+    for (const verify of ['github', null] as never[])
+      await expect(receiveWebhooks({ verify })).rejects.toThrow(
+        "verify must be { provider: 'github', secret }, not",
+      )
   })
 })
 
