@@ -69,11 +69,17 @@ export async function admit(
   const permit = secrets.permitFor(
     (secret) => theirs !== null && equal(theirs, proof('client', secret, hello.nonce, nonce, binding)),
   )
-  if (!permit) throw new TunnelError('secret-wrong', 'the secret is not the one that the server holds')
+  if (!permit) throw secretWrong()
   if (permit.isRevoked) throw secretRevoked()
   const { secret } = permit.settings ?? {}
   const mine = secret === undefined ? null : proof('server', secret, hello.nonce, nonce, binding)
   return { permit, proof: mine, resume }
+}
+
+/** Why the other side does not take a secret for its own. */
+export function secretWrong(cause?: unknown): TunnelError {
+  const message = 'the secret is not the one that the server holds: give the one that it was started with'
+  return new TunnelError('secret-wrong', message, { cause })
 }
 
 /**

@@ -2,6 +2,7 @@
 import net, { type Socket } from 'node:net'
 import type { TLSSocket } from 'node:tls'
 import { type Address, formatAddress } from './address.js'
+import { secretWrong } from './auth.js'
 import { type Aborted, untilAborted } from './deadline.js'
 import { certificateOf } from './encryption.js'
 import type { Endpoint } from './endpoint.js'
@@ -105,18 +106,15 @@ function secretError(error: unknown, { authorizationError }: TLSSocket): TunnelE
     return unproven(
       error,
       'the server does not speak TLS, so nothing shows that it is yours',
-      'start it with the secret, or connect without one; where it was started with tls: false, connect so too',
+      'is this the port of a pipe-tunnel server? Start it with the secret, or connect without one; where it was started with tls: false, connect so too',
     )
   }
-  if (isTlsError(error)) {
-    const message = 'the secret is not the one that the server holds'
-    return new TunnelError('secret-wrong', message, { cause: error })
-  }
+  if (isTlsError(error)) return secretWrong(error)
   if (authorizationError || !isError(error) || !('code' in error)) {
     return unproven(
       error,
       'the server shows a certificate, and does not prove that it holds the secret',
-      'connect with the option tls, or --tls, if it is yours',
+      'is this its port? Connect with the option tls if it is yours',
     )
   }
   return undefined
@@ -128,7 +126,7 @@ function certificateError(error: unknown, { authorizationError }: TLSSocket): Tu
     return unproven(
       error,
       'the server does not speak TLS',
-      'start it with a certificate, or connect without the option tls',
+      'is this the port of a pipe-tunnel server? Start it with a certificate, or connect without the option tls',
     )
   }
   if (isSystemError(error, 'ERR_TLS_CERT_ALTNAME_INVALID')) {
@@ -142,7 +140,7 @@ function certificateError(error: unknown, { authorizationError }: TLSSocket): Tu
     return unproven(
       error,
       `the server's certificate is not trusted (${reasonIn(error)})`,
-      'give what it is signed by as the option tls: { ca }, or with --ca',
+      'give what it is signed by as the option tls.ca',
     )
   }
   if (isTlsError(error)) {

@@ -12,7 +12,7 @@ export function allowedPath(folder: string | undefined, asked: string | undefine
   if (folder === undefined) {
     throw new TunnelError(
       'path-not-allowed',
-      'this server lets nobody listen on unix sockets: start it with the option sockets, or --sockets',
+      'this server lets nobody listen on unix sockets: start it with the option sockets',
     )
   }
   const path = resolve(folder, asked ?? '')

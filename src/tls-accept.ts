@@ -1,6 +1,7 @@
 /** The server's side of what lies between it and its clients: TLS over TCP where it has a secret or a certificate. */
 import type { Socket } from 'node:net'
 import type { TLSSocket } from 'node:tls'
+import { secretWrong } from './auth.js'
 import { type Aborted, waitForEvent } from './deadline.js'
 import { TunnelError } from './errors.js'
 import { broken, handshake, isTlsError, reasonIn } from './tls-handshake.js'
@@ -38,7 +39,7 @@ export function withoutTls(first: number, { keys }: ServerSecurity): TunnelError
       )
     : new TunnelError(
         'tls-required',
-        'the server speaks TLS and shows a certificate: connect with the option tls, or --tls',
+        'the server speaks TLS and shows a certificate: connect with the option tls',
       )
 }
 
@@ -66,11 +67,7 @@ export async function acceptTls(
     await handshake(stream, socket, 'secure', aborted)
   } catch (error) {
     if (!isTlsError(error)) throw error
-    if (isStranger) {
-      throw new TunnelError('secret-wrong', 'the secret is not the one that the server holds', {
-        cause: error,
-      })
-    }
+    if (isStranger) throw secretWrong(error)
     const wanted = keys ? ': the server expects TLS 1.3 with the key of its secret' : ''
     throw new TunnelError('protocol-violation', `the TLS handshake failed (${reasonIn(error)})${wanted}`, {
       cause: error,

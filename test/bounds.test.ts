@@ -324,7 +324,7 @@ describe('visitors', () => {
     expect(await visit(world.tunnel).then(ending, () => 'reset')).toBe('reset')
     expect((await rejected).error).toMatchObject({
       code: 'limit-reached',
-      message: '2 visitors are at this tunnel already: raise limits.visitors of the server for more',
+      message: '2 visitors are at this tunnel already: raise limits.visitors for more',
     })
     inside[0]?.destroy()
     await expect
@@ -356,7 +356,7 @@ describe('visitors', () => {
 
     expect((await rejected).error).toMatchObject({
       code: 'limit-reached',
-      message: '40 visitors wait at this server already: raise limits.waitingTotal of the server for more',
+      message: '40 visitors wait at this server already: raise limits.waitingTotal for more',
     })
     await using _quiet = await RawPeer.connect(quiet)
     let exchange = await client.receive('exchange')

@@ -169,9 +169,9 @@ describe('a network that is broken on purpose', () => {
   })
 
   test.each([
-    [['--latency', 'long'], 'conditions.latency must be milliseconds from 0 to 2147483647, not "long"'],
+    [['--latency', 'long'], '--latency must be milliseconds from 0 to 2147483647, not "long"'],
     [['--slice', '1:2:3'], '--slice must be bytes such as 100, or with a gap such as 100:10, not "1:2:3"'],
-    [['--drop-rate', '0.5'], 'conditions.dropRate must be left out where the target is not udp, not 0.5'],
+    [['--drop-rate', '0.5'], '--drop-rate must be left out where the target is not udp, not 0.5'],
   ])('may not be %j', async (options, message) => {
     const { code, stderr } = await pipeToEnd(['expose', '3000', ...options])
     expect([code, stderr]).toEqual([2, expect.stringContaining(message)])
@@ -588,7 +588,19 @@ describe('a mistake gets a sentence and exit code', () => {
     ['an unknown option', ['expose', '3000', '--prot', '80'], /unknown option '--prot'/],
     ['an option without its value', ['expose', '3000', '--to'], /--to <server>.* missing/],
     ['an unknown command', ['exposed', '3000'], /unknown command 'exposed'/],
-    ['no target', ['expose'], /target/],
+    ['no target', ['expose'], /^pipe: missing required argument 'target'\n/],
+    [
+      'a target that --wait took',
+      ['expose', '--wait', '3000'],
+      /'target': 3000 was taken as the seconds of --wait, so write the target first\n/,
+    ],
+    ['no time to wait', ['expose', '3000', '--wait', '0'], /^pipe: --wait must be seconds, .* not "0"\n$/],
+    [
+      'a command without --',
+      ['expose', '3000', 'npm', 'run', 'test:e2e'],
+      /"npm" has no port: .* a command: pipe expose 3000 -- npm run test:e2e\n/,
+    ],
+    ['a command without --, with an option', ['expose', '3000', 'npm', '--watch'], /a command behind --/],
     [
       'a server address of another kind',
       ['expose', '3000', '--to', 'http://127.0.0.1'],
@@ -618,7 +630,20 @@ describe('a mistake gets a sentence and exit code', () => {
     ['a server port that is no number', ['server', '--port', '80a'], /port .*0 to 65535, not "80a"/],
     ['a range of ports the wrong way round', ['server', '--ports', '20100-20000'], /ports .*"20100-20000"/],
     ['a host with a port', ['server', '--public-host', 'tunnel.example:80/'], /host/i],
-    ['an address for all without a secret', ['server', '--host', '0.0.0.0'], /0\.0\.0\.0 .*secret/],
+    [
+      'an address for all without a secret',
+      ['server', '--host', '0.0.0.0'],
+      /0\.0\.0\.0 .*set a secret, or --insecure if/,
+    ],
+    ['a name of a host', ['server', '--public-host', 'a/b'], /^pipe: --public-host must be/],
+    ['a folder that is none', ['server', '--sockets', 'no-such-folder'], /^pipe: --sockets must be/],
+    ['a host of a request', ['expose', '3000', '--host-header', 'a/b'], /^pipe: --host-header must be/],
+    ['a PROXY header', ['expose', '3000', '--proxy-protocol', '3'], /^pipe: --proxy-protocol must be/],
+    ['flows of another target', ['expose', '3000', '--max-flows', '2'], /^pipe: --max-flows must be/],
+    ['a speed', ['expose', '3000', '--limit', 'fast'], /^pipe: --limit must be/],
+    ['a size of slices', ['expose', '3000', '--slice', '0'], /^pipe: --slice must be/],
+    ['a range of addresses', ['expose', '3000', '--allow', 'x'], /^pipe: --allow\[0] must be/],
+    ['waiting for udp', ['expose', 'udp://localhost:53', '--wait'], /^pipe: --wait must be left out/m],
   ])('2: %s', async (_, args, sentence) => {
     expectSentence(await pipeToEnd(args), 2, sentence)
   })
@@ -659,11 +684,32 @@ describe('a mistake gets a sentence and exit code', () => {
     )
   })
 
+  test('1: more than the server takes on', async () => {
+    await using server = await createServer({ limits: { tunnels: 1 } })
+
+    const ending = await pipeToEnd(['expose', '3000', '3001', '--to', server.address])
+
+    expectSentence(ending, 1, /raise limits\.tunnels of createServer\n/)
+  })
+
+  test('1: a server that shows a certificate', async () => {
+    await using server = await createServer({ tls: makeCertificate(['127.0.0.1']) })
+
+    const args = ['expose', '3000', '--to', server.address]
+
+    expectSentence(await pipeToEnd(args), 1, /shows a certificate: connect with --tls\n/)
+    expectSentence(await pipeToEnd([...args, '--tls']), 1, /not trusted .*: give .* as --ca\n/)
+  })
+
   test('1: a wrong secret, and none', async () => {
     await using server = await createServer({ secret: SECRET })
     const args = ['expose', '3000', '--to', server.address]
 
-    expectSentence(await pipeToEnd([...args, '--secret', 'another-one']), 1, /the secret is not the one/)
+    expectSentence(
+      await pipeToEnd([...args, '--secret', 'another-one']),
+      1,
+      /the secret is not the one that the server holds: give the one/,
+    )
     expectSentence(await pipeToEnd(args), 1, /asks for a secret.*PIPE_SECRET.*--secret-file/)
   })
 
@@ -672,7 +718,8 @@ describe('a mistake gets a sentence and exit code', () => {
 
     const ending = await pipeToEnd(['expose', '3000', '--to', server.address, '--secret', SECRET])
 
-    expectSentence(ending, 1, /the server does not speak TLS.*start it with the secret/)
+    expectSentence(ending, 1, /is this the port of a pipe-tunnel server\?/)
+    expectSentence(ending, 1, /the server does not speak TLS.*Start it with the secret/)
   })
 
   test('1: a public port that is taken', async () => {

@@ -425,8 +425,8 @@ describe('a certificate', () => {
   })
 
   test.each([
-    ['of an authority that is not known', makeCertificate(['127.0.0.1']), trusting, /not trusted .*--ca/],
-    ['of an authority that Node does not know', ours, true, /not trusted .*--ca/],
+    ['of an authority that is not known', makeCertificate(['127.0.0.1']), trusting, /not trusted .*tls\.ca/],
+    ['of an authority that Node does not know', ours, true, /not trusted .*tls\.ca/],
     [
       'that has expired',
       makeCertificate(['127.0.0.1'], authority, { from: -3, to: -2 }),

@@ -1,5 +1,6 @@
 import { constants } from 'node:os'
 import { TunnelError } from '../errors.js'
+import { inFlags } from './flags.js'
 
 /** The exit codes of `pipe`, as documented in `docs/cli.md`. */
 export const exit = { closed: 0, failed: 1, usage: 2, lost: 3, notExecutable: 126, notFound: 127 } as const
@@ -21,7 +22,7 @@ export function fail(error: unknown): void {
   const isUsage = ours && (error.code === 'invalid-option' || error.code === 'insecure-address')
   process.exitCode = isUsage ? exit.usage : exit.failed
   // Anything else is a bug, and then its stack is what helps.
-  const text = ours ? error.message : error instanceof Error ? error.stack : error
+  const text = ours ? inFlags(error.message) : error instanceof Error ? error.stack : error
   writeLine(process.stderr, `pipe: ${text}`)
 }
 

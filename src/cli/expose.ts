@@ -1,6 +1,6 @@
 import { TunnelError } from '../errors.js'
 import { openTunnels, type WantedTunnel } from '../open-tunnel.js'
-import { invalidOption } from '../options.js'
+import { invalidOption, show } from '../options.js'
 import { type LocalArguments, readLocalArguments, run } from './run.js'
 import { readSecret, type SecretOptions } from './secret.js'
 import { type ClientTlsArguments, readClientTls } from './tls.js'
@@ -51,6 +51,15 @@ export function expose(targets: string[], options: ExposeOptions, command?: stri
 }
 
 function readTargets(targets: string[], port: number | undefined): WantedTunnel[] {
+  // Behind the first, a word is most often a command.
+  const word = targets.findIndex((text, index) => index > 0 && /^[^:]*[^:\d][^:]*$/.test(text))
+  if (word > 0) {
+    const line = `pipe expose ${targets.slice(0, word).join(' ')} -- ${targets.slice(word).join(' ')}`
+    throw new TunnelError(
+      'invalid-option',
+      `target ${show(targets[word])} has no port: write ${targets[word]}:3000, or where it is a command: ${line}`,
+    )
+  }
   const wanted = targets.map(parseWanted)
   if (port === undefined) return wanted
   if (wanted.some((one) => one.port !== undefined)) {

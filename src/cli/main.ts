@@ -56,7 +56,7 @@ const program = new Command('pipe')
   .version(version)
   .addHelpText('after', EXAMPLES)
   .exitOverride()
-  .configureOutput({ outputError: (message, write) => write(message.replace(/^error: /, 'pipe: ')) })
+  .configureOutput({ outputError: (message, write) => write(explain(message)) })
 
 const exposeCommand = program
   .command('expose')
@@ -82,7 +82,7 @@ const exposeCommand = program
   .option('--tls', 'encrypt, with a server that shows a certificate of a known authority')
   .option('--no-tls', 'do not encrypt, although there is a secret')
   .showHelpAfterError(
-    '(such as: pipe expose 3000 --allow 10.0.0.0/8, with targets before options; pipe expose --help lists them)',
+    '(such as: pipe expose 3000 --allow 10.0.0.0/8 -- npm test, with targets before options and a command behind --; pipe expose --help lists them)',
   )
   .usage('[options] <target...> [-- <command>]')
   .action(async (targets: string[], options) =>
@@ -137,6 +137,16 @@ try {
   else fail(error)
 }
 await end()
+
+/** A complaint of the parser, and where a target is missing, what became of it. */
+function explain(message: string): string {
+  const said = message.replace(/^error: /, 'pipe: ')
+  const [, taken] = /^pipe: missing required argument/.test(said)
+    ? (/ --wait[ =](\S+)/.exec(args.join(' ')) ?? [])
+    : []
+  if (taken === undefined) return said
+  return said.replace(/\n$/, `: ${taken} was taken as the seconds of --wait, so write the target first\n`)
+}
 
 function splitArguments(argv: string[]): [args: string[], command?: string[]] {
   const at = argv[2] === 'expose' ? argv.indexOf('--') : -1

@@ -7,11 +7,12 @@ import { TunnelError } from '../errors.js'
 import { formatVisitor, type Visitor } from '../listener.js'
 import type { Tunnel } from '../tunnel.js'
 import { GRACE, writeLine } from './exit.js'
+import { inFlags } from './flags.js'
 
 /** What `pipe expose` and `pipe forward` tell while they run. */
 export interface Report {
   /** The targets are waited for, so many seconds at the most. */
-  waiting(seconds: number | string): void
+  waiting(seconds: number): void
   ready(tunnel: Tunnel): void
   /** All are ready. */
   open(tunnels: Tunnel[]): void
@@ -54,16 +55,16 @@ export function textReport(
     },
     connection(tunnel, { visitor }, { bytesIn, bytesOut, duration, error }) {
       const text = `${bytes(bytesIn)} in, ${bytes(bytesOut)} out, ${milliseconds(duration)}`
-      sayOf(tunnel, visitor, error ? `${text}, ${red(error.message)}` : text)
+      sayOf(tunnel, visitor, error ? `${text}, ${red(inFlags(error.message))}` : text)
     },
     reject(tunnel, { visitor, error }) {
-      sayOf(tunnel, visitor, red(`turned away: ${error.message}`))
+      sayOf(tunnel, visitor, red(`turned away: ${inFlags(error.message)}`))
     },
     drop(tunnel, { count, reason }) {
       sayOf(tunnel, undefined, red(`${datagrams(count)} dropped: ${reason}`))
     },
     disconnect(tunnel, error) {
-      sayOf(tunnel, undefined, red(`link lost, reconnecting: ${error.message}`))
+      sayOf(tunnel, undefined, red(`link lost, reconnecting: ${inFlags(error.message)}`))
     },
     reconnect(tunnel, after) {
       sayOf(tunnel, undefined, `link is back after ${milliseconds(after)}`)
@@ -72,7 +73,7 @@ export function textReport(
       if (visitors > 0) say(dim(closingLine(visitors)))
     },
     close(tunnel, error) {
-      if (error) writeLine(process.stderr, `pipe: ${tunnel.url} is gone: ${error.message}`)
+      if (error) writeLine(process.stderr, `pipe: ${tunnel.url} is gone: ${inFlags(error.message)}`)
     },
     error() {},
   }
@@ -137,7 +138,7 @@ export function closingLine(visitors: number): string {
 }
 
 function plain(error: TunnelError | undefined) {
-  return error ? { code: error.code, message: error.message } : null
+  return error ? { code: error.code, message: inFlags(error.message) } : null
 }
 
 function bytes(count: number): string {

@@ -1,3 +1,4 @@
+import { setImmediate } from 'node:timers/promises'
 import { TunnelError } from '../errors.js'
 import type { LocalOptions } from '../local-options.js'
 import { invalidOption } from '../options.js'
@@ -36,8 +37,12 @@ export function readLocalArguments(given: LocalArguments): LocalOptions {
     ...(conditions && { conditions }),
     ...(proxyProtocol !== undefined && { proxyProtocol: proxyProtocol as 1 | 2 }),
     ...(hostHeader !== undefined && { hostHeader }),
-    ...(wait !== undefined && { waitForTarget: readSeconds('--wait', wait === true ? WAIT : wait) }),
+    ...(wait !== undefined && { waitForTarget: readWait(wait) }),
   }
+}
+
+function readWait(wait: true | string): number {
+  return readSeconds('--wait', wait === true ? WAIT : wait)
 }
 
 /** Seconds of the command line in milliseconds. */
@@ -59,11 +64,11 @@ export async function run(
 ): Promise<void> {
   const output = command ? process.stderr : process.stdout
   const report = json ? jsonReport(output) : textReport(output, { quiet, many: count > 1 })
-  const opening = new AbortController()
+  const stop = new AbortController()
   let tunnels: Tunnel[] = []
   // Before anything is printed: a script may answer the URL with a signal at once.
   const stopListening = onEndSignals((count, signal) => {
-    opening.abort()
+    stop.abort()
     // A command that has not run has not gone well.
     if (command) process.exitCode = codeOf(signal)
     // Flows need no time to finish.
@@ -72,8 +77,13 @@ export async function run(
     for (const tunnel of tunnels) tunnel.close({ grace: count === 1 ? GRACE : 0 })
   })
   try {
-    if (wait !== undefined) report.waiting(wait === true ? WAIT : wait)
-    tunnels = await open(opening.signal)
+    const opened = open(stop.signal)
+    if (wait !== undefined) {
+      // A mistake is told at once, and nothing is waited for.
+      await Promise.race([opened, setImmediate()])
+      report.waiting(readWait(wait) / 1_000)
+    }
+    tunnels = await opened
     for (const tunnel of tunnels) announce(tunnel, report)
     if (!command) report.open(tunnels)
     const watching = Promise.all(tunnels.map((tunnel) => watch(tunnel, report)))

@@ -7,6 +7,7 @@ import type { Server } from '../server-info.js'
 import type { ServerOptions } from '../server-options.js'
 import type { TunnelInfo } from '../server-tunnel.js'
 import { GRACE, onEndSignals, writeLine } from './exit.js'
+import { inFlags } from './flags.js'
 import { closingLine, datagrams } from './report.js'
 import { readSecret, type SecretOptions } from './secret.js'
 import { readServerTls, type ServerTlsArguments } from './tls.js'
@@ -51,18 +52,20 @@ function report(server: Server): void {
     const name = `${addressOf(tunnel)} for ${formatVisitor(tunnel.client)}`
     say(`opened ${name}`)
     const error = await tunnel.closed
-    say(`closed ${name}${error ? `: ${error.message}` : ''}`)
+    say(`closed ${name}${error ? `: ${inFlags(error.message)}` : ''}`)
   })
   server.on('reject', ({ visitor, error }, tunnel) => {
-    say(`turned ${formatVisitor(visitor)} away from ${addressOf(tunnel)}: ${error.message}`)
+    say(`turned ${formatVisitor(visitor)} away from ${addressOf(tunnel)}: ${inFlags(error.message)}`)
   })
   server.on('drop', ({ count, reason }, tunnel) => {
     say(`dropped ${datagrams(count)} of ${addressOf(tunnel)}: ${reason}`)
   })
   server.on('refuse', ({ client, error }) => {
-    say(`refused ${formatVisitor(client)}: ${error.message}`)
+    say(`refused ${formatVisitor(client)}: ${inFlags(error.message)}`)
   })
-  server.on('disconnect', ({ client, error }) => say(`lost ${formatVisitor(client)}: ${error.message}`))
+  server.on('disconnect', ({ client, error }) =>
+    say(`lost ${formatVisitor(client)}: ${inFlags(error.message)}`),
+  )
   server.on('reconnect', (client) => say(`${formatVisitor(client)} is back`))
 }
 
