@@ -154,6 +154,6 @@ function pauseAfter(failures: number): number {
 function tooMany(what: string, limit: string): TunnelError {
   return new TunnelError(
     'limit-reached',
-    `${what} are logging in already: try again later, or raise limits.${limit}`,
+    `${what} are logging in already: try again later, or raise limits.${limit} of createServer`,
   )
 }

@@ -99,7 +99,7 @@ function flowSettings({ protocol, flowTimeout, maxFlows }: Forward, options: Gra
   if (protocol === 'udp' && maxFlows !== undefined && maxFlows > most) {
     throw new TunnelError(
       'limit-reached',
-      `maxFlows may be ${most} at this server, not ${maxFlows}: raise limits.flows there`,
+      `maxFlows may be ${most} at this server, not ${maxFlows}: raise limits.flows of createServer`,
     )
   }
   return { flowTimeout: flowTimeout ?? options.flowTimeout, maxFlows: maxFlows ?? most }

@@ -36,7 +36,7 @@ export class MessageRate {
     if (this.#left < 1) {
       throw new TunnelError(
         'limit-reached',
-        `the client sent more than ${this.#perSecond} messages a second: send fewer, or raise limits.messages`,
+        `the client sent more than ${this.#perSecond} messages a second: send fewer, or raise limits.messages of createServer`,
       )
     }
     this.#left--

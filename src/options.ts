@@ -68,6 +68,7 @@ export function checkSecret(name: string, value: unknown): void {
 
 /** The value, shortened, and without the secret that an address may hold. */
 export function show(value: unknown): string {
+  if (typeof value === 'function') return 'a function'
   const text = (typeof value === 'string' ? JSON.stringify(value) : String(value)).replace(
     /^("?).*@/s,
     '$1…@',

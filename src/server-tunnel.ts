@@ -233,5 +233,5 @@ export class ServerTunnel implements TunnelInfo {
 }
 
 function tooMany(what: string, limit: string): TunnelError {
-  return new TunnelError('limit-reached', `${what} already: raise limits.${limit} for more`)
+  return new TunnelError('limit-reached', `${what} already: raise limits.${limit} of createServer for more`)
 }

@@ -137,7 +137,7 @@ class TunnelServer extends Emitter<ServerEvents> implements Server {
     const kept = this.#resumable.get(resume ?? '')
     if (kept && kept.secretName === permit.name) return kept
     if (this.#sessions.size < maxClients) return this.#newSession(permit)
-    const message = `${maxClients} clients are logged in already: try again later, or raise limits.clients`
+    const message = `${maxClients} clients are logged in already: try again later, or raise limits.clients of createServer`
     throw new TunnelError('limit-reached', message)
   }
 

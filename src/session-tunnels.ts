@@ -133,7 +133,7 @@ export class SessionTunnels {
     if (this.#tunnels.size >= maxTunnels) {
       throw new TunnelError(
         'limit-reached',
-        `the client has as many tunnels as it may (${maxTunnels}): close one, or raise limits.tunnels`,
+        `the client has as many tunnels as it may (${maxTunnels}): close one, or raise limits.tunnels of createServer`,
       )
     }
     const giveBack = permit.addTunnel()

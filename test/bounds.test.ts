@@ -33,7 +33,8 @@ describe('newcomers', () => {
 
     expect(await late.refusal()).toMatchObject({
       code: 'limit-reached',
-      message: '3 connections are logging in already: try again later, or raise limits.newcomers',
+      message:
+        '3 connections are logging in already: try again later, or raise limits.newcomers of createServer',
     })
     for (let i = 0; i < 10; i++) expect(`${await ask(world.tunnel, 'hello')}`).toBe('hello')
     // Its control connection too: nobody at its address is a stranger.
@@ -48,7 +49,7 @@ describe('newcomers', () => {
     expect(await late.refusal()).toMatchObject({
       code: 'limit-reached',
       message:
-        '2 connections of 127.0.0.2 are logging in already: try again later, or raise limits.newcomersPerAddress',
+        '2 connections of 127.0.0.2 are logging in already: try again later, or raise limits.newcomersPerAddress of createServer',
     })
     await using other = await from('127.0.0.3', server)
     await other.logIn()
@@ -248,7 +249,7 @@ describe('clients', () => {
     const first = await openTunnel(3000, { server })
     await expect(openTunnel(3000, { server })).rejects.toMatchObject({
       code: 'limit-reached',
-      message: '1 clients are logged in already: try again later, or raise limits.clients',
+      message: '1 clients are logged in already: try again later, or raise limits.clients of createServer',
     })
     await first.close()
     await using _next = await openTunnel(3000, { server })
@@ -263,7 +264,8 @@ describe('clients', () => {
 
     expect(await peer.refusal()).toMatchObject({
       code: 'limit-reached',
-      message: 'the client sent more than 50 messages a second: send fewer, or raise limits.messages',
+      message:
+        'the client sent more than 50 messages a second: send fewer, or raise limits.messages of createServer',
     })
     expect((await refused).error.code).toBe('limit-reached')
     expect(`${await ask(world.tunnel, 'hello')}`).toBe('hello')
@@ -324,7 +326,7 @@ describe('visitors', () => {
     expect(await visit(world.tunnel).then(ending, () => 'reset')).toBe('reset')
     expect((await rejected).error).toMatchObject({
       code: 'limit-reached',
-      message: '2 visitors are at this tunnel already: raise limits.visitors for more',
+      message: '2 visitors are at this tunnel already: raise limits.visitors of createServer for more',
     })
     inside[0]?.destroy()
     await expect
@@ -356,7 +358,7 @@ describe('visitors', () => {
 
     expect((await rejected).error).toMatchObject({
       code: 'limit-reached',
-      message: '40 visitors wait at this server already: raise limits.waitingTotal for more',
+      message: '40 visitors wait at this server already: raise limits.waitingTotal of createServer for more',
     })
     await using _quiet = await RawPeer.connect(quiet)
     let exchange = await client.receive('exchange')

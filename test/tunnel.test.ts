@@ -637,10 +637,15 @@ describe('a tunnel opens', () => {
     }
   })
 
-  test.each([8910, () => {}, true])('not through the server %s', async (server) => {
+  test.each([
+    [8910, '8910'],
+    [() => createServer(), 'a function'],
+  ])('not through the server %s', async (server, shown) => {
     const opening = openTunnel(3000, { server: server as never })
     await expect(opening).rejects.toMatchObject({ code: 'invalid-option' })
-    await expect(opening).rejects.toThrow(/^server must be a Server, or an address/)
+    await expect(opening).rejects.toThrow(
+      new RegExp(`^server must be a Server, or an address .*, not ${shown}$`),
+    )
   })
 
   test('not with a signal that is none, and nothing is left open', async () => {

@@ -45,6 +45,13 @@ withTunnel('the log tells why a tunnel could not be opened', async ({ server, tu
   expect(tunnels.log()).toMatch(/could not be opened: .+ is taken by another program or tunnel/)
 })
 
+withTunnel('a server that was not awaited is told so', async ({ server, tunnel, webhook }) => {
+  const options = { server: Promise.resolve(server) as never }
+  for (const opening of [tunnel(3000, options), webhook(options)]) {
+    await expect(opening).rejects.toThrow('server is a promise: did you forget await?')
+  }
+})
+
 withTunnel('the log keeps its last lines', async ({ tunnel, tunnels }) => {
   const denied = await tunnel(3000, { deny: ['127.0.0.1'] })
   for (let i = 0; i < 210; i++) await turnedAway(denied)

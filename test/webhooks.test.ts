@@ -155,7 +155,7 @@ describe('a receiver', () => {
       })
     for (const verify of ['github', null] as never[])
       await expect(receiveWebhooks({ verify })).rejects.toThrow(
-        "verify must be { provider: 'github', secret }, not",
+        "verify must be an object such as { provider: 'github', secret }",
       )
   })
 })

@@ -33,14 +33,9 @@ const flags: Readonly<Record<string, string>> = {
 }
 
 /** At the beginning, any name; behind that, those alone that are no words of a sentence. */
-const name =
-  /^[\w.]+|\bthe option [a-z.]+|\b[a-z]+[A-Z]\w*|\b(?:conditions|tls)(?:\.\w+)+|\btls: false\b|\braise limits\.\w+/g
+const name = /^[\w.]+|\bthe option [a-z.]+|\b[a-z]+[A-Z]\w*|\b(?:conditions|tls)(?:\.\w+)+|\btls: false\b/g
 
 /** An error's sentence for who knows flags, and none of the names that options have in the library. */
 export function inFlags(message: string): string {
-  return message.replace(name, (one) => {
-    // No flag sets them.
-    if (one.startsWith('raise limits.')) return `${one} of createServer`
-    return flags[one] ?? one
-  })
+  return message.replace(name, (one) => flags[one] ?? one)
 }
