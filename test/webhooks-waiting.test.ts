@@ -85,6 +85,20 @@ describe('waitFor', () => {
     expect(found.path).toBe('/json')
   })
 
+  test('takes an error or a promise of a matcher in a pattern for a no, and its sender is answered', async () => {
+    await using hook = await receiveWebhooks()
+    const failing = { asymmetricMatch: () => expect.fail('a bug') }
+    const slow = { asymmetricMatch: async () => true } as unknown as typeof failing
+    const waits = [failing, slow].map((type) => hook.waitFor({ body: { type } }, { timeout: 500 }))
+    const reasons = Promise.all(waits.map((wait) => wait.catch(({ message }) => message.split(': ').pop())))
+
+    expect((await post(hook.url, '{"type":"paid"}')).status).toBe(200)
+    expect(await reasons).toEqual([
+      "the function throws 'a bug' at body.type 'paid'",
+      'the function gives a promise, where true or false is wanted',
+    ])
+  })
+
   test('tells what came, and why it did not match', async () => {
     await using hook = await receiveWebhooks()
     await post(`${hook.url}/orders?id=1`, '{"type":"paid"}')
