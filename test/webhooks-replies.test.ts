@@ -60,6 +60,18 @@ describe('replies', () => {
     expect(performance.now() - start).toBeGreaterThan(50)
   })
 
+  test('that are late do not keep the process of a receiver that was closed', async () => {
+    const timers = () => process.getActiveResourcesInfo().filter((name) => name === 'Timeout').length
+    const hook = await receiveWebhooks({ reply: { delay: 60_000 } })
+    const before = timers()
+    const socket = await visit(placeOf(hook))
+    socket.write('GET / HTTP/1.1\r\nHost: x\r\n\r\n'.repeat(20))
+    await hook.waitForCount(20, { timeout })
+    await hook.close()
+
+    expect(timers()).toBeLessThan(before + 10)
+  })
+
   test('may never come', async () => {
     await using hook = await receiveWebhooks()
     hook.reply({ hang: true })
