@@ -89,6 +89,18 @@ describe('a receiver', () => {
     expect(request.header('transfer-encoding')).toBe('chunked')
   })
 
+  test('takes a request with an expectation that it does not know, or that asks to upgrade', async () => {
+    await using hook = await receiveWebhooks()
+    for (const header of ['Expect: the best', 'Connection: Upgrade\r\nUpgrade: h2c']) {
+      const answer = await ask(
+        placeOf(hook),
+        `POST / HTTP/1.1\r\nHost: x\r\n${header}\r\nContent-Length: 2\r\n\r\nhi`,
+      )
+      expect(answer.toString()).toMatch(/^HTTP\/1\.1 200 /)
+    }
+    expect(hook.requests.map((request) => request.text())).toEqual(['hi', 'hi'])
+  })
+
   test('answers requests that come together on one connection, in their order', async () => {
     await using hook = await receiveWebhooks()
     hook.reply(200, 'one', { delay: 50 }).reply(200, 'two')
