@@ -2,9 +2,11 @@
 import { once } from 'node:events'
 import http from 'node:http'
 import type net from 'node:net'
+import { PassThrough } from 'node:stream'
 import { createServer, type Visitor } from 'pipe-tunnel'
 import { receiveWebhooks } from 'pipe-tunnel/webhooks'
 import { describe, expect, test, vi } from 'vitest'
+import { readBody } from '../fixtures/webhooks/request.js'
 import { visitorServer } from '../fixtures/webhooks/visitors.js'
 import { needs, run } from './helpers/programs.js'
 import { readAll } from './helpers/targets.js'
@@ -244,6 +246,19 @@ describe('a request that does not come whole', () => {
     await expect(hook.waitFor({}, { timeout: 1 })).rejects.toThrow(
       'POST /large (too large): its body is too large',
     )
+  })
+
+  test('takes no more memory where it comes byte by byte', async () => {
+    const message = new PassThrough({ highWaterMark: 1 })
+    const reading = readBody(message as unknown as http.IncomingMessage, 1_000_000)
+    global.gc?.()
+    const before = process.memoryUsage().heapUsed
+    for (let i = 0; i < 300_000; i++) if (!message.write('x')) await once(message, 'drain')
+    global.gc?.()
+    expect(process.memoryUsage().heapUsed - before).toBeLessThan(10_000_000)
+
+    message.end()
+    expect((await reading).body.toString()).toBe('x'.repeat(300_000))
   })
 
   test('is read to its end where it is not much too large, so that its sender gets the answer', async () => {
