@@ -2,6 +2,7 @@
 import { TunnelError } from 'pipe-tunnel'
 import { type RequestPattern, receiveWebhooks } from 'pipe-tunnel/webhooks'
 import { describe, expect, test } from 'vitest'
+import { History } from '../fixtures/webhooks/history.js'
 import { post } from './helpers/webhooks.js'
 
 /** How long what must happen may take on a slow machine, in milliseconds. */
@@ -222,5 +223,15 @@ describe('expectNone', () => {
     await post(`${hook.url}/paid`, '{}')
     await expecting
     await expect(hook.expectNone({ within: 1 })).rejects.toMatchObject({ code: 'unexpected-request' })
+  })
+
+  test('rejects where the tunnel is gone, also where a server that does not answer is the reason', async () => {
+    const history = new History(10)
+    const expecting = history.expectNone({ within: timeout })
+    const reason = new TunnelError('timeout', 'the server does not answer')
+    history.end(reason)
+
+    await expect(expecting).rejects.toBe(reason)
+    await expect(history.expectNone({ within: timeout })).rejects.toBe(reason)
   })
 })
