@@ -110,7 +110,7 @@ export function readLocalOptions(target: Target, options: LocalOptions): Checked
     proxyProtocol,
     hostHeader: readHostHeader(hostHeader, parsed),
     limit: rate,
-    conditions: conditions && readConditions(conditions, parsed.isUdp),
+    conditions: conditions === undefined ? undefined : readConditions(conditions, parsed.isUdp),
     allow,
     deny,
     mayVisit,

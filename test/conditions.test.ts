@@ -415,6 +415,7 @@ describe('a tunnel', () => {
 describe('conditions', () => {
   test.each<[unknown, string]>([
     ['slow', 'conditions must be an object, not "slow"'],
+    [null, 'conditions must be an object, not null'],
     [{ latncy: 1 }, 'conditions must be made of latency, jitter,'],
     [{ in: { refuse: true } }, 'conditions.in must be made of latency, jitter,'],
     [{ latency: -1 }, 'conditions.latency must be milliseconds from 0 to 2147483647, not -1'],
@@ -431,6 +432,7 @@ describe('conditions', () => {
     [{ resetAfter: 1.5 }, 'conditions.resetAfter must be a whole number from 0 to 9007199254740991, not 1.5'],
     [{ closeAfter: -1 }, 'conditions.closeAfter must be milliseconds from 0 to 2147483647, not -1'],
     [{ slice: 10 }, 'conditions.slice must be an object, not 10'],
+    [{ slice: false }, 'conditions.slice must be an object, not false'],
     [
       { slice: { size: 0 } },
       'conditions.slice.size must be a whole number from 1 to 9007199254740991, not 0',

@@ -127,7 +127,7 @@ function readDirection(prefix: string, given: DirectionConditions, isUdp: boolea
     stall,
     ...(resetAfter !== undefined && { resetAfter }),
     ...(closeAfter !== undefined && { closeAfter }),
-    slice: slice && readSlice(`${prefix}.slice`, slice),
+    slice: slice === undefined ? undefined : readSlice(`${prefix}.slice`, slice),
   }
 }
 
