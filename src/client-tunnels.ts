@@ -107,10 +107,10 @@ export class ClientTunnels {
     }
   }
 
-  /** Tells the server which tunnels are still wanted; it may have kept them. */
+  /** Tells the server which tunnels are still wanted, and which are since the loss; it may have kept the others. */
   askAgain(): void {
     for (const [number, entry] of this.#tunnels) {
-      if (entry.state === 'lost') {
+      if (entry.state === 'lost' || entry.state === 'opening') {
         this.#options.send(entry.request)
       } else if (entry.state === 'closing') {
         // Nobody waits for it since the loss, and a server that was restarted does not answer.

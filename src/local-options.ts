@@ -68,6 +68,7 @@ export interface CheckedOptions extends LocalSettings {
   maxFlows: number | undefined
   allow: readonly string[] | undefined
   deny: readonly string[] | undefined
+  waitForTarget: boolean | number
 }
 
 /** Checks the options, and fills in the defaults. */
@@ -79,7 +80,7 @@ export function readLocalOptions(target: Target, options: LocalOptions): Checked
     conditions,
     allow,
     deny,
-    waitForTarget,
+    waitForTarget = false,
     flowTimeout,
     maxFlows,
     unref = false,
@@ -89,9 +90,7 @@ export function readLocalOptions(target: Target, options: LocalOptions): Checked
   checkLists({ allow, deny })
   if (flowTimeout !== undefined) checkTimeout('flowTimeout', flowTimeout)
   if (maxFlows !== undefined) checkInteger('maxFlows', maxFlows, 1, 1_000_000)
-  if (typeof waitForTarget !== 'boolean' && waitForTarget !== undefined) {
-    checkInteger('waitForTarget', waitForTarget, 1, MAX_TIMEOUT)
-  }
+  if (typeof waitForTarget !== 'boolean') checkInteger('waitForTarget', waitForTarget, 1, MAX_TIMEOUT)
   if (proxyProtocol && !parsed.takesHeader) {
     const wanted = 'left out for a udp target, and for an HTTP server or handler of this process'
     throw invalidOption('proxyProtocol', wanted, proxyProtocol)
@@ -116,6 +115,7 @@ export function readLocalOptions(target: Target, options: LocalOptions): Checked
     mayVisit,
     flowTimeout,
     maxFlows,
+    waitForTarget,
     unref,
   }
 }
@@ -125,17 +125,19 @@ const INTERVAL = 100
 
 /** Resolves when all targets that are waited for accept connections. Rejects with `timeout` or `aborted`. */
 export async function waitForTargets(
-  locals: readonly LocalSettings[],
-  { waitForTarget, timeout = 10_000, signal }: LocalOptions,
+  locals: readonly CheckedOptions[],
+  { timeout = 10_000, signal }: WaitOptions,
 ): Promise<void> {
-  if (!waitForTarget) return
-  const patience = waitForTarget === true ? timeout : waitForTarget
+  const waitedFor = locals.filter(({ waitForTarget }) => waitForTarget !== false)
   await Promise.all(
-    locals.map((local) =>
-      withDeadline(`waiting for the target ${local.target.name}`, { timeout: patience, signal }, (aborted) =>
-        waitFor(local, aborted),
-      ),
-    ),
+    waitedFor.map((local) => {
+      const patience = local.waitForTarget === true ? timeout : Number(local.waitForTarget)
+      return withDeadline(
+        `waiting for the target ${local.target.name}`,
+        { timeout: patience, signal },
+        (aborted) => waitFor(local, aborted),
+      )
+    }),
   )
 }
 

@@ -2,10 +2,16 @@ import { randomBytes } from 'node:crypto'
 import { formatAddress } from './address.js'
 import { Client, type ClientOptions } from './client.js'
 import type { OpenOptions } from './client-tunnels.js'
-import { withDeadline } from './deadline.js'
+import { type WaitOptions, withDeadline } from './deadline.js'
 import { type Endpoint, findEndpoint, type KnownEndpoint } from './endpoint.js'
 import { reasonOf, TunnelError } from './errors.js'
-import { type LocalOptions, localNames, readLocalOptions, waitForTargets } from './local-options.js'
+import {
+  type CheckedOptions,
+  type LocalOptions,
+  localNames,
+  readLocalOptions,
+  waitForTargets,
+} from './local-options.js'
 import { checkInteger, checkNames, checkPort, invalidOption, MAX_TIMEOUT } from './options.js'
 import { untilItWorks } from './retry.js'
 import { createServer } from './server.js'
@@ -14,6 +20,7 @@ import { ServerLink } from './server-link.js'
 import type { Target } from './target.js'
 import type { ClientTls } from './tls-options.js'
 import type { Tunnel } from './tunnel.js'
+import { TunnelGroup } from './tunnel-group.js'
 import { parseOwnUnixPath, parseUnixPath } from './unix.js'
 
 /** Options of {@link openTunnel}. */
@@ -66,10 +73,13 @@ const NAMES: Record<Exclude<keyof TunnelOptions, keyof LocalOptions>, true> = {
   whileLost: true,
 }
 
-/** One of several tunnels to open. */
-export interface WantedTunnel {
+/** Those of the control connection, which several tunnels share. */
+export type LinkOptions = WaitOptions &
+  Pick<TunnelOptions, 'server' | 'secret' | 'tls' | 'mux' | 'retry' | 'reconnect' | 'maxReconnects' | 'unref'>
+
+/** One of several tunnels to open, with the options that are its own. */
+export interface WantedTunnel extends Omit<TunnelOptions, keyof LinkOptions> {
   target: Target
-  port?: number | undefined
 }
 
 /**
@@ -83,25 +93,40 @@ export interface WantedTunnel {
  */
 export async function openTunnel(target: Target, options: TunnelOptions = {}): Promise<Tunnel> {
   checkNames('options', options, [...Object.keys(NAMES), ...localNames])
-  const [tunnel] = await openTunnels([{ target, port: options.port }], options)
+  const [tunnel] = await openTunnels([{ ...options, target }], options)
   return tunnel as Tunnel
 }
 
 /** Opens several tunnels over one control connection: all of them, or none. */
-export async function openTunnels(
-  wanted: WantedTunnel[],
-  options: Omit<TunnelOptions, 'port'>,
-): Promise<Tunnel[]> {
+export async function openTunnels(wanted: WantedTunnel[], options: LinkOptions): Promise<Tunnel[]> {
+  const { tunnels, release } = await openGroup(wanted, options)
+  release()
+  return tunnels
+}
+
+/** Tunnels over one control connection, and more to come. */
+export interface OpenedGroup {
+  /** Those that were opened first. */
+  tunnels: Tunnel[]
+  open(wanted: WantedTunnel, wait?: WaitOptions): Promise<Tunnel>
+  /** No more will come: the control connection ends with the last tunnel. */
+  release(): Promise<void>
+}
+
+/** Opens several tunnels over one control connection, all of them or none, and leaves that open for more. */
+export async function openGroup(wanted: WantedTunnel[], options: LinkOptions): Promise<OpenedGroup> {
   const { unref = false, timeout = 10_000, signal, retry = false, mux = false } = options
   const maxReconnects = readMaxReconnects(options)
   const endpoint = findEndpoint(options.server, options.secret, options.tls)
-  const locals = wanted.map((one) => readWanted(one, options, endpoint === undefined))
-  await waitForTargets(locals, options)
+  const read = (one: WantedTunnel) => readWanted(one, unref, endpoint === undefined)
+  const locals = wanted.map(read)
+  await waitForTargets(locals, { timeout, signal })
 
   const where = endpoint ? ` through ${formatAddress(endpoint)}` : ''
-  const doing = `opening a tunnel to ${locals.map(({ target }) => target.name).join(', ')}${where}`
-  return withDeadline(doing, { timeout, signal }, async (aborted) => {
-    const embedded = endpoint ? undefined : await embedServer(options)
+  const doing = (some: typeof locals) =>
+    `opening a tunnel to ${some.map(({ target }) => target.name).join(', ')}${where}`
+  const { group, tunnels } = await withDeadline(doing(locals), { timeout, signal }, async (aborted) => {
+    const embedded = endpoint ? undefined : await embedServer(wanted, options)
     const link = new ServerLink((endpoint ?? findEndpoint(embedded, undefined)) as KnownEndpoint, {
       mux,
       unref,
@@ -131,11 +156,22 @@ export async function openTunnels(
       throw new TunnelError(code, `${message} (${reasonOf(last)})`, { cause })
     }
   })
+  return {
+    tunnels,
+    async open(one, wait = {}) {
+      const more = [read(one)] as const
+      const waiting = { timeout, ...wait }
+      await waitForTargets(more, waiting)
+      return withDeadline(doing([...more]), waiting, (aborted) => group.open(more[0], aborted))
+    },
+    release: () => group.release(),
+  }
 }
 
-/** A server for this call alone. Its secret keeps other programs of the machine out; what never leaves it needs no TLS. */
-function embedServer({ secret, unref, maxFlows }: Omit<TunnelOptions, 'port'>): Promise<Server> {
-  const limits = maxFlows === undefined ? {} : { flows: maxFlows }
+/** A server for these tunnels alone. Its secret keeps other programs of the machine out; what never leaves it needs no TLS. */
+function embedServer(wanted: WantedTunnel[], { secret, unref }: LinkOptions): Promise<Server> {
+  const flows = wanted.flatMap(({ maxFlows }) => maxFlows ?? [])
+  const limits = flows.length > 0 ? { flows: Math.max(...flows) } : {}
   const held = secret ?? randomBytes(32).toString('hex')
   return createServer({ secret: held, tls: false, unref, sockets: '/', limits })
 }
@@ -146,17 +182,11 @@ async function openThrough(
   locals: Omit<OpenOptions, 'release'>[],
   { release, ...options }: ClientOptions & { release(): Promise<void> },
   aborted: AbortSignal,
-): Promise<Tunnel[]> {
+): Promise<{ group: TunnelGroup; tunnels: Tunnel[] }> {
   const client = new Client(link, await link.logIn(aborted), options)
-  let open = locals.length
-  const releaseOne = async () => {
-    open--
-    if (open > 0) return
-    await client.close()
-    await release()
-  }
+  const group = new TunnelGroup(client, release)
   try {
-    return await Promise.all(locals.map((one) => client.open({ ...one, release: releaseOne }, aborted)))
+    return { group, tunnels: await Promise.all(locals.map((one) => group.open(one, aborted))) }
   } catch (error) {
     // Not awaited: a server that does not answer may not keep the caller beyond the timeout.
     client.close()
@@ -165,28 +195,27 @@ async function openThrough(
 }
 
 /** How often a lost control connection is to be made anew. */
-function readMaxReconnects(options: Omit<TunnelOptions, 'port'>): number {
-  const { mux = false, retry = false, reconnect = true, maxReconnects, whileLost } = options
+function readMaxReconnects(options: LinkOptions): number {
+  const { mux = false, retry = false, reconnect = true, maxReconnects } = options
   for (const [name, value] of Object.entries({ mux, retry, reconnect })) {
     if (typeof value !== 'boolean') throw invalidOption(name, 'true or false', value)
   }
-  if (whileLost !== undefined && whileLost !== 'wait' && whileLost !== 'refuse')
-    throw invalidOption('whileLost', "'wait' or 'refuse'", whileLost)
   if (maxReconnects !== undefined) checkInteger('maxReconnects', maxReconnects, 1, MAX_TIMEOUT)
   return reconnect ? (maxReconnects ?? Number.POSITIVE_INFINITY) : 0
 }
 
 /** What the client asks the server for. */
 function readWanted(
-  { target, port = 0 }: WantedTunnel,
-  options: Omit<TunnelOptions, 'port'>,
+  { target, port = 0, listen, whileLost, ...options }: WantedTunnel,
+  unref: boolean,
   isEmbedded: boolean,
-): Omit<OpenOptions, 'release'> {
-  const local = readLocalOptions(target, options)
+): CheckedOptions & Omit<OpenOptions, 'release'> {
+  const local = readLocalOptions(target, { ...options, unref })
   const { flowTimeout, maxFlows, allow, deny } = local
-  const { listen, whileLost } = options
   const asked = { port, flowTimeout, maxFlows, allow, deny, whileLost }
   checkPort('port', port)
+  if (whileLost !== undefined && whileLost !== 'wait' && whileLost !== 'refuse')
+    throw invalidOption('whileLost', "'wait' or 'refuse'", whileLost)
   if (listen === undefined) {
     return { ...local, wanted: { ...asked, protocol: local.target.isUdp ? 'udp' : 'tcp' } }
   }

@@ -34,10 +34,9 @@ export function expose(targets: string[], options: ExposeOptions, command?: stri
     const local = readLocalArguments(options)
     const secret = readSecret(options)
     const tls = readClientTls(options)
-    return openTunnels(wanted, {
-      ...local,
+    const tunnels = wanted.map((one) => ({ ...local, ...one, listen }))
+    return openTunnels(tunnels, {
       server: to,
-      listen,
       secret,
       tls,
       mux,
