@@ -1,7 +1,8 @@
 import type { Duplex } from 'node:stream'
 import { type Aborted, whenAborted } from './deadline.js'
 import { errorFromPeer, printable, TunnelError } from './errors.js'
-import { type LocalSettings, LocalTunnel } from './local-tunnel.js'
+import { urlOf } from './hostname.js'
+import { type LocalSettings, LocalTunnel, type LocalTunnelOptions } from './local-tunnel.js'
 import {
   errorFields,
   type FromClient,
@@ -137,33 +138,49 @@ export class ClientTunnels {
     if (entry.state === 'open') tunnel.disconnected(error, patience)
   }
 
-  #forwarded({ tunnel: number, host, port, path }: Message<typeof fromServer, 'forwarded'>): void {
+  #forwarded(message: Message<typeof fromServer, 'forwarded'>): void {
+    const { tunnel: number, port, path, hostname } = message
     const entry = this.#tunnels.get(number)
     // One that was given up meanwhile is being closed already.
     if (entry?.state !== 'opening' && entry?.state !== 'lost') return
     const { request } = entry
     if (entry.state === 'lost') clearTimeout(entry.again)
-    const isUnix = request.protocol === 'unix'
-    if ((path !== undefined) !== isUnix) throw violation('opened another kind of address')
-    if (!isUnix && (port === 0 || (request.port !== 0 && port !== request.port)))
-      throw violation(`opened port ${port}`)
-    const open = { state: 'open', request: { ...request, port, path: path ?? request.path } } as const
+    const address = this.#addressIn(message, request)
+    // From now on it is this one that is asked for.
+    const again = request.protocol === 'http' ? { hostname } : { port, path: path ?? request.path }
+    const open = { state: 'open', request: { ...request, ...again } } as const
     if (entry.state === 'lost') {
       this.#tunnels.set(number, { ...open, tunnel: entry.tunnel })
+      if (address.site && address.site.url !== entry.tunnel.url) throw violation(`opened ${address.site.url}`)
       entry.tunnel.reconnected()
       return
     }
     const tunnel = new LocalTunnel({
       ...entry.options,
+      ...address,
       protocol: request.protocol,
-      // Of a unix socket the server names the path.
-      ...(isUnix ? { host: '', port: 0, path } : { host: host ?? this.#options.host, port, path: undefined }),
       exchangeTimeout: this.#options.exchangeTimeout(),
       giveBack: () => this.#giveBack(number),
       dropControl: this.#options.dropControl,
     })
     this.#tunnels.set(number, { ...open, tunnel })
     entry.resolve(tunnel)
+  }
+
+  /** The public address that the server has opened, if it is what was asked for. */
+  #addressIn(
+    { host, port, path, hostname, scheme, probe }: Message<typeof fromServer, 'forwarded'>,
+    request: Forward,
+  ): Pick<LocalTunnelOptions, 'host' | 'port' | 'path' | 'site'> {
+    if ((path !== undefined) !== (request.protocol === 'unix'))
+      throw violation('opened another kind of address')
+    // Of a unix socket the server names the path.
+    if (path !== undefined) return { host: '', port: 0, path }
+    if (port === 0 || (request.port !== 0 && port !== request.port)) throw violation(`opened port ${port}`)
+    if (request.protocol !== 'http') return { host: host ?? this.#options.host, port, path }
+    if (!host || !hostname || !scheme || !probe || hostname !== (request.hostname ?? hostname))
+      throw violation(`opened the name ${hostname}`)
+    return { host, port, path, site: { hostname, probe, url: urlOf(scheme, host, port) } }
   }
 
   #exchange({ tunnel: number, id, ...from }: Message<typeof fromServer, 'exchange'>): void {

@@ -2,9 +2,12 @@ import type { Duplex } from 'node:stream'
 import type { Connection, Rejection } from './connection.js'
 import { type Drop, gatherDrops } from './drops.js'
 import { TunnelError } from './errors.js'
+import { nameFor } from './hostname.js'
+import type { Names, SiteInfo } from './http/names.js'
+import type { Listener } from './listener.js'
 import { openPort, type PortRange } from './ports.js'
 import type { FromServer, fromClient, Message } from './protocol.js'
-import { listenAt, type PublicAddress } from './public-address.js'
+import { type GrantedAddress, listenAt, type PublicAddress } from './public-address.js'
 import type { Permit } from './secrets.js'
 import { ServerTunnel, type ServerTunnelOptions, type TunnelInfo } from './server-tunnel.js'
 import { allowedPath } from './socket-folder.js'
@@ -28,13 +31,15 @@ export interface GrantOptions
   mayVisit: MayVisit
   /** The folder in which clients may listen on unix sockets. */
   sockets: string | undefined
+  /** The names of HTTP tunnels, where the server has a port for these. */
+  names: Names | undefined
   flowTimeout: number
   maxFlows: number
   unref: boolean
   /** Where the server counts. */
   tally: { drops: number }
   /** Gives up the address where it is kept for a client that is lost and was here too; tells whether it was. */
-  makeRoom(address: PublicAddress): boolean
+  makeRoom(address: GrantedAddress): boolean
   /** Tells the client, unless it is lost. */
   send(message: FromServer): void
   onReject(rejection: Rejection, tunnel: TunnelInfo): void
@@ -44,11 +49,12 @@ export interface GrantOptions
 
 /**
  * Opens the public address that a client asks for. Rejects with `port-not-allowed`, `port-taken`, `ports-exhausted`,
- * `path-not-allowed`, `path-taken`, `address-unavailable` or `limit-reached`.
+ * `path-not-allowed`, `path-taken`, `hostname-not-allowed`, `hostname-taken`, `http-unavailable`, `address-unavailable` or
+ * `limit-reached`.
  */
 export async function grant(message: Forward, options: GrantOptions): Promise<ServerTunnel> {
-  const { tunnel: number, protocol, port: asked, whileLost = 'wait' } = message
-  const { permit, unref, hosts, sockets, send } = options
+  const { tunnel: number, protocol, port: asked, basicAuth, whileLost = 'wait' } = message
+  const { permit, unref, send } = options
   const ports = permit.settings?.ports ?? options.ports
   const isWanted = visitorFilter(message)
   const mayVisit = (address: string) => options.mayVisit(address) && isWanted(address)
@@ -58,19 +64,19 @@ export async function grant(message: Forward, options: GrantOptions): Promise<Se
     if (tunnel) options.onDrop(drop, tunnel)
   })
   const settings = { unref, ...flowSettings(message, options), mayVisit, onDrop }
+  const address = addressOf(message, options)
   // No visitor is handed over before the event loop turns, and by then the tunnel is there.
-  const listenOn = (address: PublicAddress) =>
-    listenAt(address, settings, (stream, visitor, cameTo) => tunnel?.park(stream, visitor, cameTo))
-  const path = protocol === 'unix' ? allowedPath(sockets, message.path) : undefined
-  const address: PublicAddress =
-    protocol === 'unix' ? { protocol, path: path ?? '' } : { protocol, hosts, port: asked }
-  const listen = () =>
-    address.protocol === 'unix'
-      ? listenOn(address)
-      : openPort(ports, asked, (port) => listenOn({ ...address, port }))
+  const listenOn = (one: PublicAddress) =>
+    listenAt(one, settings, (stream, visitor, cameTo) => tunnel?.park(stream, visitor, cameTo))
+  const listen = async (): Promise<Listener & { readonly site?: SiteInfo }> => {
+    if (address.protocol === 'unix') return listenOn(address)
+    if (address.protocol !== 'http') return openPort(ports, asked, (port) => listenOn({ ...address, port }))
+    const { hostname, names } = address
+    return names.listen({ hostname, basicAuth, take: (...visit) => tunnel?.park(...visit) })
+  }
   const listener = await listen().catch((error) => {
     // A client that was killed comes back as another one.
-    const isTaken = error instanceof TunnelError && /^(port|path)-taken$/.test(error.code)
+    const isTaken = error instanceof TunnelError && /^(port|path|hostname)-taken$/.test(error.code)
     if (isTaken && options.makeRoom(address)) return listen()
     throw error
   })
@@ -78,7 +84,8 @@ export async function grant(message: Forward, options: GrantOptions): Promise<Se
   const granted: ServerTunnel = new ServerTunnel(listener, {
     ...options,
     protocol,
-    path,
+    path: address.protocol === 'unix' ? address.path : undefined,
+    site: listener.site,
     whileLost,
     secretName: permit.name,
     mayVisit,
@@ -91,6 +98,42 @@ export async function grant(message: Forward, options: GrantOptions): Promise<Se
   })
   tunnel = granted
   return granted
+}
+
+/** How often a name is made up that turns out to be taken, or somebody else's. */
+const MAX_ATTEMPTS = 20
+
+/** Where the tunnel is to be, if it may. */
+function addressOf({ protocol, port, path, hostname }: Forward, options: GrantOptions) {
+  const { hosts, sockets, names, permit } = options
+  if (protocol === 'unix') return { protocol, path: allowedPath(sockets, path) }
+  if (protocol !== 'http') return { protocol, hosts, port }
+  if (!names) {
+    const message = 'the server has no port for HTTP tunnels: start it with --http-port (option http)'
+    throw new TunnelError('http-unavailable', message)
+  }
+  if (hostname !== undefined && !permit.mayBeCalled(hostname)) throw notAllowed(hostname, permit)
+  return { protocol, hostname: hostname ?? freeName(names, permit), names }
+}
+
+function notAllowed(hostname: string, { settings }: Permit): TunnelError {
+  const next = settings?.hostnames
+    ? `ask for one of ${settings.hostnames.join(', ')}`
+    : 'another secret has it for itself, so ask for another'
+  return new TunnelError('hostname-not-allowed', `the name ${hostname} is not allowed: ${next}`)
+}
+
+/** A name that this client may have and nobody has yet. */
+function freeName(names: Names, permit: Permit): string {
+  const patterns = permit.settings?.hostnames ?? ['*']
+  for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
+    for (const pattern of patterns) {
+      const name = nameFor(pattern)
+      if (permit.mayBeCalled(name) && !names.isTaken(name)) return name
+    }
+  }
+  const message = `every name of the secret ${permit.name} is taken: close a tunnel, or give it more hostnames`
+  throw new TunnelError('hostname-taken', message)
 }
 
 /** As the client wants them, as far as it may; else the server's own. */

@@ -1,3 +1,4 @@
+import type { Agent } from 'node:http'
 import type { Duplex } from 'node:stream'
 import { formatAddress } from './address.js'
 import { Network } from './conditions/network.js'
@@ -10,6 +11,7 @@ import { gatherDrops } from './drops.js'
 import { Emitter } from './emitter.js'
 import { TunnelError, toTunnelError } from './errors.js'
 import { hostRewriter } from './host-header.js'
+import type { PublicName } from './http/access.js'
 import type { SocketAddress, Visitor } from './listener.js'
 import type { Protocol } from './protocol.js'
 import { type ProxyProtocol, proxyHeader } from './proxy-header.js'
@@ -39,6 +41,8 @@ export interface LocalTunnelOptions extends LocalSettings {
   host: string
   port: number
   path: string | undefined
+  /** What makes an HTTP tunnel. */
+  site?: PublicName | undefined
   /** Milliseconds to join a visitor with the target. */
   exchangeTimeout: number
   /** Gives the public address back: no visitor comes any more. */
@@ -67,6 +71,7 @@ export class LocalTunnel extends Emitter<TunnelEvents> implements Tunnel {
   readonly host: string
   readonly port: number
   readonly path: string | undefined
+  readonly hostname: string | undefined
   readonly protocol: Protocol
   readonly target: string
   readonly closed: Promise<TunnelError | undefined>
@@ -77,6 +82,7 @@ export class LocalTunnel extends Emitter<TunnelEvents> implements Tunnel {
   /** Visitors that are being joined, by their id. */
   readonly #joining = new Map<string, Deadline>()
   readonly #connections = new Connections()
+  #agent: Agent | undefined
   readonly #onDrop = gatherDrops(this.#connections, (drop) => this.tell('drop', drop))
   #resolveClosed: (error: TunnelError | undefined) => void = () => {}
   #released: Promise<void> | undefined
@@ -86,7 +92,10 @@ export class LocalTunnel extends Emitter<TunnelEvents> implements Tunnel {
   constructor(options: LocalTunnelOptions) {
     super()
     const { target, host, port, path, protocol, limit, conditions } = options
-    this.url = path === undefined ? `${target.scheme}://${formatAddress({ host, port })}` : `unix:${path}`
+    const address =
+      path === undefined ? `${target.scheme}://${formatAddress({ host, port })}` : `unix:${path}`
+    this.url = options.site?.url ?? address
+    this.hostname = options.site?.hostname
     this.host = host
     this.port = port
     this.path = path
@@ -106,6 +115,29 @@ export class LocalTunnel extends Emitter<TunnelEvents> implements Tunnel {
 
   get stats(): Stats {
     return this.#connections.stats
+  }
+
+  get agent(): Agent | undefined {
+    return this.#agent
+  }
+
+  async fetch(path: string | URL, init?: RequestInit): Promise<Response> {
+    const url = new URL(path, this.url)
+    return this.hostname === undefined
+      ? fetch(url, init)
+      : (await import('./http/public-fetch.js')).publicFetch(url, init)
+  }
+
+  /** Resolves when visitors of an HTTP tunnel get through. Rejects with `url-unreachable`, why it is closed, or the signal's reason. */
+  async reach(aborted: AbortSignal): Promise<void> {
+    const { site, unref } = this.#options
+    if (!site) return
+    const closed = this.closed.then((error) => {
+      throw error ?? new TunnelError('closed', 'the tunnel was closed')
+    })
+    const { reach, agentFor } = await import('./http/access.js')
+    await Promise.race([reach(site, aborted, unref), closed])
+    this.#agent = await agentFor(site.url)
   }
 
   close(options: CloseOptions = {}): Promise<void> {

@@ -9,11 +9,11 @@ const lookups = new Map<string, Promise<LookupAddress[]>>()
  * The addresses of a host, looked up each time, but never the same one twice at a time: Node has four threads for it and
  * can't cancel one, so a name server that is silent would hold up every other name.
  *
- * `localhost` is both loopback addresses, whatever the machine's own tables say (RFC 6761, 6.3): servers listen on
- * either, and there is nothing to ask.
+ * `localhost` and all names in it are both loopback addresses, whatever the machine's own tables say (RFC 6761, 6.3): servers
+ * listen on either, and there is nothing to ask.
  */
 export async function lookUp(host: string): Promise<LookupAddress[]> {
-  if (host === 'localhost') return LOOPBACK
+  if (LOCAL.test(host)) return LOOPBACK
   const pending = lookups.get(host) ?? lookup(host, { all: true }).finally(() => lookups.delete(host))
   lookups.set(host, pending)
   return pending
@@ -22,7 +22,7 @@ export async function lookUp(host: string): Promise<LookupAddress[]> {
 /** The same, as `net.connect` takes it. */
 export const lookupForConnect: net.LookupFunction = (host, _options, callback) => {
   // At once, where nothing is asked: a turn of the event loop per connection is saved.
-  if (host === 'localhost') return callback(null, LOOPBACK)
+  if (LOCAL.test(host)) return callback(null, LOOPBACK)
   lookUp(host)
     .then(
       (addresses) => callback(null, addresses),
@@ -30,6 +30,8 @@ export const lookupForConnect: net.LookupFunction = (host, _options, callback) =
     )
     .catch(() => {})
 }
+
+const LOCAL = /^(?:.+\.)?localhost\.?$/i
 
 const LOOPBACK: LookupAddress[] = [
   { address: '127.0.0.1', family: 4 },

@@ -1,10 +1,12 @@
 import { randomBytes } from 'node:crypto'
 import { formatAddress } from './address.js'
+import { readBasicAuth } from './basic-auth.js'
 import { Client, type ClientOptions } from './client.js'
 import type { OpenOptions } from './client-tunnels.js'
 import { type WaitOptions, withDeadline } from './deadline.js'
 import { type Endpoint, findEndpoint, type KnownEndpoint } from './endpoint.js'
 import { reasonOf, TunnelError } from './errors.js'
+import { readHostname } from './hostname.js'
 import {
   type CheckedOptions,
   type LocalOptions,
@@ -39,6 +41,13 @@ export interface TunnelOptions extends LocalOptions {
   tls?: ClientTls
   /** Public port. Default 0: any. */
   port?: number
+  /**
+   * Makes an HTTP tunnel, of this name in front of the server's domain: `'shop'` for `http://shop.localhost:8080`. With `true`, the
+   * server chooses one. Default: none, and a port of its own.
+   */
+  hostname?: string | boolean
+  /** Asks visitors of an HTTP tunnel for a name and a password: `'user:pass'`. Default: none. */
+  basicAuth?: string
   /** Unix socket on the server's machine that visitors use instead of a port: `'unix:/tmp/x.sock'`. Default: none. */
   listen?: string
   /**
@@ -65,6 +74,8 @@ const NAMES: Record<Exclude<keyof TunnelOptions, keyof LocalOptions>, true> = {
   secret: true,
   tls: true,
   port: true,
+  hostname: true,
+  basicAuth: true,
   listen: true,
   mux: true,
   retry: true,
@@ -88,7 +99,7 @@ export interface WantedTunnel extends Omit<TunnelOptions, keyof LinkOptions> {
  *
  * Rejects with `invalid-option`, `server-unreachable`, `secret-wrong`, `secret-required`, `server-unproven`, `tls-required`,
  * `version-mismatch`, `port-taken`, `port-not-allowed`, `ports-exhausted`, `path-taken`, `path-not-allowed`,
- * `address-unavailable`, `limit-reached`, `protocol-violation`, `connection-lost`, `server-closed`, `refused`, `timeout`
+ * `hostname-taken`, `hostname-not-allowed`, `http-unavailable`, `url-unreachable`, `address-unavailable`, `limit-reached`, `protocol-violation`, `connection-lost`, `server-closed`, `refused`, `timeout`
  * or `aborted`.
  */
 export async function openTunnel(target: Target, options: TunnelOptions = {}): Promise<Tunnel> {
@@ -126,7 +137,8 @@ export async function openGroup(wanted: WantedTunnel[], options: LinkOptions): P
   const doing = (some: typeof locals) =>
     `opening a tunnel to ${some.map(({ target }) => target.name).join(', ')}${where}`
   const { group, tunnels } = await withDeadline(doing(locals), { timeout, signal }, async (aborted) => {
-    const embedded = endpoint ? undefined : await embedServer(wanted, options)
+    const isHttp = locals.some(({ wanted }) => wanted.protocol === 'http')
+    const embedded = endpoint ? undefined : await embedServer(wanted, options, isHttp)
     const link = new ServerLink((endpoint ?? findEndpoint(embedded, undefined)) as KnownEndpoint, {
       mux,
       unref,
@@ -169,11 +181,16 @@ export async function openGroup(wanted: WantedTunnel[], options: LinkOptions): P
 }
 
 /** A server for these tunnels alone. Its secret keeps other programs of the machine out; what never leaves it needs no TLS. */
-function embedServer(wanted: WantedTunnel[], { secret, unref }: LinkOptions): Promise<Server> {
+function embedServer(
+  wanted: WantedTunnel[],
+  { secret, unref }: LinkOptions,
+  isHttp: boolean,
+): Promise<Server> {
   const flows = wanted.flatMap(({ maxFlows }) => maxFlows ?? [])
   const limits = flows.length > 0 ? { flows: Math.max(...flows) } : {}
   const held = secret ?? randomBytes(32).toString('hex')
-  return createServer({ secret: held, tls: false, unref, sockets: '/', limits })
+  const http = isHttp ? { http: { port: 0 } } : {}
+  return createServer({ secret: held, tls: false, unref, sockets: '/', limits, ...http })
 }
 
 /** One attempt. What it has opened is closed where it fails. */
@@ -206,7 +223,7 @@ function readMaxReconnects(options: LinkOptions): number {
 
 /** What the client asks the server for. */
 function readWanted(
-  { target, port = 0, listen, whileLost, ...options }: WantedTunnel,
+  { target, port = 0, hostname, basicAuth, listen, whileLost, ...options }: WantedTunnel,
   unref: boolean,
   isEmbedded: boolean,
 ): CheckedOptions & Omit<OpenOptions, 'release'> {
@@ -216,6 +233,18 @@ function readWanted(
   checkPort('port', port)
   if (whileLost !== undefined && whileLost !== 'wait' && whileLost !== 'refuse')
     throw invalidOption('whileLost', "'wait' or 'refuse'", whileLost)
+  const name = readHostname(hostname)
+  const digest = readBasicAuth(basicAuth)
+  if (digest && !name) throw new TunnelError('invalid-option', 'basicAuth is for tunnels with a hostname')
+  if (name) {
+    for (const [option, value] of Object.entries({ port: port || undefined, listen })) {
+      if (value !== undefined) throw invalidOption(option, 'left out where hostname is given', value)
+    }
+    if (local.target.isUdp || local.target.scheme === 'https')
+      throw invalidOption('target', 'one that speaks HTTP without TLS, as there is a hostname', target)
+    const http = { protocol: 'http', hostname: name === true ? undefined : name, basicAuth: digest } as const
+    return { ...local, wanted: { ...asked, ...http } }
+  }
   if (listen === undefined) {
     return { ...local, wanted: { ...asked, protocol: local.target.isUdp ? 'udp' : 'tcp' } }
   }

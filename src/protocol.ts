@@ -5,6 +5,7 @@
  * in the other direction.
  */
 import { printable, TunnelError } from './errors.js'
+import { isLabel } from './hostname.js'
 import { isRange, MAX_ENTRIES } from './visitor-filter.js'
 
 export const PROTOCOL_VERSION = 1
@@ -15,8 +16,11 @@ export const HEADER = 4
 /** Longest sentence of an error, in UTF-16 units. */
 const MAX_SENTENCE = 1_000
 
+/** Path of a public URL at which the server answers by itself, for a client that looks whether the URL leads to its tunnel. */
+export const PROBE_PATH = '/.well-known/pipe-tunnel/probe'
+
 /** What visitors speak. */
-export type Protocol = 'tcp' | 'udp' | 'unix'
+export type Protocol = 'tcp' | 'udp' | 'unix' | 'http'
 
 /** What a client sends. A field that is not listed is ignored, one that is must pass its check. */
 export const fromClient = {
@@ -31,13 +35,16 @@ export const fromClient = {
    * Asks for a tunnel, under a number that this client chose; port 0 lets the server choose. The path is that of a unix
    * socket. How long flows may be silent, and how many there may be, are the server's own where they are left out. Visitors
    * that come while the client is lost wait, unless it says otherwise. After a resumed login, it names the tunnels
-   * that the client still wants. The lists are of visitors' addresses.
+   * that the client still wants. The lists are of visitors' addresses. An HTTP tunnel has no port of its own but a hostname,
+   * which the server chooses where it is left out; who visits it must show what hashes to `basicAuth`.
    */
   forward: {
     tunnel: integer(1, 2 ** 31),
-    protocol: oneOf('tcp', 'udp', 'unix'),
+    protocol: oneOf('tcp', 'udp', 'unix', 'http'),
     port: integer(0, 65_535),
     path: optional(path),
+    hostname: optional(isLabel),
+    basicAuth: optional(hex(48)),
     flowTimeout: optional(integer(1, 2 ** 31 - 1)),
     maxFlows: optional(integer(1, 1_000_000)),
     whileLost: optional(oneOf('wait', 'refuse')),
@@ -73,13 +80,17 @@ export const fromServer = {
   refuse: { code: name, message: text(MAX_SENTENCE) },
   /**
    * Answers `forward`: the public address is open. Host is null where it is the host that the client dialled. Of a unix
-   * socket there is the path alone, and the port is 0.
+   * socket there is the path alone, and the port is 0. Of an HTTP tunnel, host, port and scheme make its URL; at the path
+   * `/.well-known/pipe-tunnel/probe` the server answers with `probe`, so that the client can see whether the URL leads there.
    */
   forwarded: {
     tunnel: integer(1, 2 ** 31),
     host: nullable(host),
     port: integer(0, 65_535),
     path: optional(path),
+    hostname: optional(isLabel),
+    scheme: optional(oneOf('http', 'https')),
+    probe: optional(hex(16)),
   },
   /** The tunnel is gone, or never came to be: answers `close` and `forward`, or comes unasked. */
   closed: { tunnel: integer(1, 2 ** 31), code: name, message: text(MAX_SENTENCE) },

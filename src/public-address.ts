@@ -10,6 +10,9 @@ export type PublicAddress =
   | { protocol: 'tcp' | 'udp'; hosts: readonly string[]; port: number }
   | { protocol: 'unix'; path: string }
 
+/** The same, where a server has it opened: an HTTP tunnel has a name in place of an address. */
+export type GrantedAddress = PublicAddress | { protocol: 'http'; hostname: string }
+
 const WANTED = "a port, 'host:port', 'tcp:host:port', 'udp:host:port' or 'unix:/path' to listen on"
 
 /** Understands what `forward` listens on. A port alone, and one of `localhost`, is one of 127.0.0.1. */

@@ -5,6 +5,7 @@ import { TunnelError, type TunnelErrorCode } from './errors.js'
 const passing = new Set<TunnelErrorCode>([
   'address-unavailable',
   'connection-lost',
+  'hostname-taken',
   'limit-reached',
   'path-taken',
   'port-taken',
@@ -12,6 +13,7 @@ const passing = new Set<TunnelErrorCode>([
   'server-closed',
   'server-unreachable',
   'timeout',
+  'url-unreachable',
 ])
 
 /** Whether another attempt may succeed. */

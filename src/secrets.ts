@@ -1,6 +1,7 @@
 /** The secrets of a server: who holds which, what its holders may open, and that it may be taken back. */
 import type { Duplex } from 'node:stream'
 import { TunnelError } from './errors.js'
+import { fits, readPatterns } from './hostname.js'
 import { checkInteger, checkSecret, invalidOption } from './options.js'
 import { type PortRange, parsePorts } from './ports.js'
 import { reset } from './stream.js'
@@ -18,6 +19,11 @@ export interface NamedSecret {
   ports?: string | number
   /** Tunnels of all its holders together. Default: no bound of its own. */
   maxTunnels?: number
+  /**
+   * Names for HTTP tunnels, each with a `*` for any characters where it has one. Its holders may ask for these alone, and
+   * nobody else for them. Default: all that nobody else has for himself.
+   */
+  hostnames?: readonly string[]
 }
 
 /** A secret as the server works with it. */
@@ -26,6 +32,7 @@ export interface SecretSettings {
   secret: string
   ports: PortRange | undefined
   maxTunnels: number
+  hostnames: readonly string[] | undefined
 }
 
 /** Checks the options `secret` and `secrets`. Complaints never quote a secret. */
@@ -64,7 +71,7 @@ function readNamed(name: string, value: NamedSecret): SecretSettings {
   if (typeof value !== 'object' || value === null) {
     throw invalidOption(`secrets.${name}`, "an object with the field 'secret'", typeof value)
   }
-  const { secret, ports, maxTunnels } = value
+  const { secret, ports, maxTunnels, hostnames } = value
   if (secret === undefined) throw invalidOption(`secrets.${name}.secret`, 'a text', secret)
   checkSecret(`secrets.${name}.secret`, secret)
   const settings = { ...unbounded(name), secret }
@@ -73,11 +80,12 @@ function readNamed(name: string, value: NamedSecret): SecretSettings {
     checkInteger(`secrets.${name}.maxTunnels`, maxTunnels, 1, 1_000_000)
     settings.maxTunnels = maxTunnels
   }
+  if (hostnames !== undefined) settings.hostnames = readPatterns(`secrets.${name}.hostnames`, hostnames)
   return settings
 }
 
 function unbounded(name: string): Omit<SecretSettings, 'secret'> {
-  return { name, ports: undefined, maxTunnels: Number.POSITIVE_INFINITY }
+  return { name, ports: undefined, maxTunnels: Number.POSITIVE_INFINITY, hostnames: undefined }
 }
 
 /** The secrets of a server while it runs. */
@@ -87,7 +95,8 @@ export class Secrets {
   readonly #forAll = new Permit(undefined)
 
   constructor(settings: readonly SecretSettings[]) {
-    this.#permits = settings.map((one) => new Permit(one))
+    const reserved = settings.flatMap(({ hostnames = [] }) => hostnames)
+    this.#permits = settings.map((one) => new Permit(one, reserved))
   }
 
   /** Whether clients have to prove that they hold one. They do also when the last was revoked. */
@@ -137,13 +146,16 @@ export class Secrets {
 export class Permit {
   /** None where the server asks for no secret. */
   readonly settings: SecretSettings | undefined
+  /** Names that holders of some secret have for themselves. */
+  readonly #reserved: readonly string[]
   #isRevoked = false
   #tunnels = 0
   /** The streams of visitors that are inside by it. */
   readonly #inside = new Set<readonly Duplex[]>()
 
-  constructor(settings: SecretSettings | undefined) {
+  constructor(settings: SecretSettings | undefined, reserved: readonly string[] = []) {
     this.settings = settings
+    this.#reserved = reserved
   }
 
   get name(): string | undefined {
@@ -152,6 +164,12 @@ export class Permit {
 
   get isRevoked(): boolean {
     return this.#isRevoked
+  }
+
+  /** Whether its holders may have an HTTP tunnel of this name. */
+  mayBeCalled(hostname: string): boolean {
+    const own = this.settings?.hostnames
+    return own ? fits(hostname, own) : !fits(hostname, this.#reserved)
   }
 
   /** Throws `limit-reached` where there are as many tunnels as there may be; else gives back what ends this one. */

@@ -43,6 +43,8 @@ export interface Server extends EventEmitter<ServerEvents>, AsyncDisposable {
   readonly host: string
   /** Port for clients. */
   readonly port: number
+  /** Port for visitors of HTTP tunnels, where there is one. */
+  readonly httpPort: number | undefined
   /** Where clients connect, without the secret: `pipe://127.0.0.1:8910`. */
   readonly address: string
   /** What clients must hold: the secret named `'default'`, where there is one. */

@@ -1,6 +1,7 @@
 import { isAnyAddress, isLoopback } from './address.js'
 import type { WaitOptions } from './deadline.js'
 import { TunnelError } from './errors.js'
+import { type HttpOptions, readHttpOptions } from './http-options.js'
 import {
   checkHost,
   checkInteger,
@@ -28,6 +29,8 @@ export interface ServerOptions extends WaitOptions {
   ports?: string | number
   /** Folder in which clients may listen on unix sockets for visitors. Default: none. */
   sockets?: string
+  /** `{ port, host, domain, trustedProxies }`: one port for all HTTP tunnels, each with a name of its own. Default: none. */
+  http?: HttpOptions
   /** What clients must hold, 8 characters or more. Default: none, which only a loopback address allows. */
   secret?: string
   /** More secrets, by their names. `secret` is the one named `'default'`. Default: none. */
@@ -81,6 +84,8 @@ export interface ServerLimits {
   waiting?: number
   /** The same of all tunnels. Default 8,192. */
   waitingTotal?: number
+  /** Connections to the HTTP port. Default 8,192. */
+  httpConnections?: number
   /** Flows of one UDP tunnel; one more ends the one that was silent the longest. Default 1,024. */
   flows?: number
 }
@@ -92,6 +97,7 @@ const NAMES: Record<keyof ServerOptions, true> = {
   publicHost: true,
   ports: true,
   sockets: true,
+  http: true,
   secret: true,
   secrets: true,
   tls: true,
@@ -118,6 +124,7 @@ const LIMITS: Record<keyof ServerLimits, true> = {
   visitors: true,
   waiting: true,
   waitingTotal: true,
+  httpConnections: true,
   flows: true,
 }
 
@@ -134,7 +141,7 @@ export function readServerOptions(options: ServerOptions) {
   const { heartbeatInterval = 5_000, heartbeatTimeout = 15_000 } = options
   const { resumeTimeout = 30_000, flowTimeout = 60_000 } = options
   const { newcomers = 1_024, newcomersPerAddress = 256, clients = 1_024 } = options.limits ?? {}
-  const { messages = 1_000, tunnels = 256, flows = 1_024 } = options.limits ?? {}
+  const { messages = 1_000, tunnels = 256, flows = 1_024, httpConnections = 8_192 } = options.limits ?? {}
   const { visitors = 4_096, waiting = 2_048, waitingTotal = 8_192 } = options.limits ?? {}
 
   // Brackets are for a port behind them.
@@ -167,6 +174,7 @@ export function readServerOptions(options: ServerOptions) {
     visitors,
     waiting,
     waitingTotal,
+    httpConnections,
     flows,
   })) {
     checkInteger(`limits.${name}`, value, 1, 1_000_000)
@@ -191,6 +199,7 @@ export function readServerOptions(options: ServerOptions) {
     publicHost: publicHost ?? (hosts.some(isAnyAddress) ? null : (hosts[0] ?? null)),
     ports: ports === undefined ? undefined : parsePorts(ports),
     sockets,
+    http: options.http && readHttpOptions(options.http, hosts),
     secrets,
     tls,
     mayVisit: visitorFilter({ allow, deny }),
@@ -210,6 +219,7 @@ export function readServerOptions(options: ServerOptions) {
     maxWaiting: waiting,
     maxWaitingTotal: waitingTotal,
     maxFlows: flows,
+    httpConnections,
     timeout,
     signal,
   }

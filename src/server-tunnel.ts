@@ -3,6 +3,7 @@ import type { Duplex } from 'node:stream'
 import { type Connection, joinConnection, type Rejection } from './connection.js'
 import { reserve } from './descriptors.js'
 import { TunnelError } from './errors.js'
+import type { SiteInfo } from './http/names.js'
 import type { Listener, SocketAddress, Visitor } from './listener.js'
 import type { Protocol } from './protocol.js'
 import { reset } from './stream.js'
@@ -12,12 +13,19 @@ import { type MayVisit, visitorDenied } from './visitor-filter.js'
 export interface TunnelInfo {
   /** What its visitors speak. */
   readonly protocol: Protocol
-  /** Address that the server listens on for visitors, the first where there are several; empty for a unix socket. */
+  /**
+   * Address that the server listens on for visitors, the first where there are several; empty for a unix socket, and the host of
+   * the URL for an HTTP tunnel.
+   */
   readonly host: string
-  /** 0 for a unix socket. */
+  /** 0 for a unix socket; that of the URL for an HTTP tunnel. */
   readonly port: number
   /** File that it listens on, where that is a unix socket. */
   readonly path: string | undefined
+  /** Name of an HTTP tunnel, in front of the domain. */
+  readonly hostname: string | undefined
+  /** Public URL of an HTTP tunnel. */
+  readonly url: string | undefined
   /** Where the client's control connection comes from. */
   readonly client: SocketAddress
   /** Name of the secret that the client holds, where the server asks for one. */
@@ -32,6 +40,8 @@ export type Exchanges = Map<string, (dataStream: Duplex) => void>
 export interface ServerTunnelOptions {
   protocol: Protocol
   path: string | undefined
+  /** What makes the URL of an HTTP tunnel. */
+  site: SiteInfo | undefined
   /** Where the client's control connection comes from, or came from last. */
   client(): SocketAddress
   secretName: string | undefined
@@ -67,6 +77,8 @@ interface Waiting {
   visitor: Visitor
   cameTo: SocketAddress
   stream: Duplex
+  /** Cuts it. */
+  turnAway(error: TunnelError): void
   /** Ends the wait. There is none while the client is lost. */
   timer: NodeJS.Timeout | undefined
   streamOnClose: () => void
@@ -81,6 +93,7 @@ export class ServerTunnel implements TunnelInfo {
   readonly host: string
   readonly port: number
   readonly path: string | undefined
+  readonly site: SiteInfo | undefined
   readonly secretName: string | undefined
   readonly closed: Promise<TunnelError | undefined>
   readonly #listener: Listener
@@ -96,6 +109,7 @@ export class ServerTunnel implements TunnelInfo {
     this.host = listener.host
     this.port = listener.port
     this.path = options.path
+    this.site = options.site
     this.secretName = options.secretName
     this.closed = new Promise((resolve) => {
       this.#resolveClosed = resolve
@@ -106,6 +120,14 @@ export class ServerTunnel implements TunnelInfo {
 
   get client(): SocketAddress {
     return this.#options.client()
+  }
+
+  get hostname(): string | undefined {
+    return this.site?.hostname
+  }
+
+  get url(): string | undefined {
+    return this.site?.url
   }
 
   /** How many visitors wait for their data stream. */
@@ -132,13 +154,18 @@ export class ServerTunnel implements TunnelInfo {
     }
   }
 
-  /** A visitor has come: it waits while the client is told of it. */
-  park(stream: Duplex, visitor: Visitor, cameTo: SocketAddress): void {
+  /** A visitor has come: it waits while the client is told of it. Who can't be joined is reset, unless its owner knows better. */
+  park(
+    stream: Duplex,
+    visitor: Visitor,
+    cameTo: SocketAddress,
+    turnAway: (error: TunnelError) => void = () => reset(stream),
+  ): void {
     const id = randomUUID()
     const { exchanges, onReject } = this.#options
     const error = this.#whyNot(visitor) ?? reserve.keep()
     if (error) {
-      reset(stream)
+      turnAway(error)
       onReject({ id, visitor, error })
       return
     }
@@ -149,7 +176,7 @@ export class ServerTunnel implements TunnelInfo {
       this.turnAway(id, stream.errored instanceof TunnelError ? stream.errored : left)
     }
     stream.once('close', streamOnClose)
-    const waiting = { id, visitor, cameTo, stream, timer: undefined, streamOnClose }
+    const waiting = { id, visitor, cameTo, stream, turnAway, timer: undefined, streamOnClose }
     this.#waiting.set(id, waiting)
     exchanges.set(id, (dataStream) => this.#join(id, dataStream))
     // Only who reads notices a reset. This reads a chunk at the most, and the stream keeps it for the relay.
@@ -161,7 +188,7 @@ export class ServerTunnel implements TunnelInfo {
   turnAway(id: string, error: TunnelError): void {
     const waiting = this.#take(id)
     if (!waiting) return
-    reset(waiting.stream)
+    waiting.turnAway(error)
     this.#options.onReject({ id, visitor: waiting.visitor, error })
   }
 

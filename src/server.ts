@@ -3,9 +3,10 @@ import { formatAddress } from './address.js'
 import type { Admission } from './auth.js'
 import type { ServerChannel } from './channel.js'
 import { type CloseOptions, Connections, type Stats } from './connections.js'
-import { untilAborted, withDeadline } from './deadline.js'
+import { type Aborted, untilAborted, withDeadline } from './deadline.js'
 import { Emitter } from './emitter.js'
 import { TunnelError } from './errors.js'
+import type { Front } from './http/front.js'
 import { type Listener, listenOnAll, type SocketAddress } from './listener.js'
 import { Reception } from './reception.js'
 import { type Permit, Secrets, secretRevoked } from './secrets.js'
@@ -26,22 +27,38 @@ export async function createServer(options: ServerOptions = {}): Promise<Server>
   const where = hosts.map((host) => formatAddress({ host, port })).join(' and ')
   return withDeadline(`listening on ${where}`, { timeout, signal }, async (aborted) => {
     const security = await untilAborted(serverSecurity(settings.tls, settings.secrets), aborted)
+    const front = await frontOf(settings, aborted)
     const listener = await listenOnAll<Socket>(
       settings,
       (socket, client) => server.accept(socket, client),
       (address, take) => listenTcp({ ...address, unref, aborted }, take),
-    )
+    ).catch((error) => {
+      front?.stop()
+      throw error
+    })
     // No client is handed over before the event loop turns, and by then the server is there.
-    const server = new TunnelServer(listener, settings, security)
+    const server = new TunnelServer(listener, settings, security, front)
     return server
   })
+}
+
+/** The port for HTTP tunnels, where there is to be one. */
+async function frontOf(
+  { http, httpConnections, unref }: Settings,
+  aborted: Aborted,
+): Promise<Front | undefined> {
+  if (!http) return undefined
+  const { openFront } = await import('./http/front.js')
+  return openFront(http, { maxConnections: httpConnections, unref, aborted })
 }
 
 class TunnelServer extends Emitter<ServerEvents> implements Server {
   readonly host: string
   readonly port: number
   readonly address: string
+  readonly httpPort: number | undefined
   readonly #listener: Listener
+  readonly #front: Front | undefined
   readonly #settings: Settings
   readonly #secrets: Secrets
   readonly #security: ServerSecurity | undefined
@@ -54,12 +71,19 @@ class TunnelServer extends Emitter<ServerEvents> implements Server {
   /** Joined visitors, of tunnels open and closed. */
   readonly #connections = new Connections()
 
-  constructor(listener: Listener, settings: Settings, security: ServerSecurity | undefined) {
+  constructor(
+    listener: Listener,
+    settings: Settings,
+    security: ServerSecurity | undefined,
+    front: Front | undefined,
+  ) {
     super()
     this.host = listener.host
     this.port = listener.port
     this.address = `pipe://${formatAddress({ host: settings.publicHost ?? this.host, port: this.port })}`
+    this.httpPort = front?.port
     this.#listener = listener
+    this.#front = front
     this.#settings = settings
     this.#secrets = new Secrets(settings.secrets)
     this.#security = security
@@ -146,6 +170,7 @@ class TunnelServer extends Emitter<ServerEvents> implements Server {
       ...this.#settings,
       permit,
       exchanges: this.#exchanges,
+      names: this.#front?.names,
       resumable: this.#resumable,
       tally: this.#connections,
       makeRoom: (...asked) => [...this.#sessions.keys()].some((one) => one.makeRoom(...asked)),
@@ -190,9 +215,13 @@ class TunnelServer extends Emitter<ServerEvents> implements Server {
 
   async #shut(grace: number): Promise<void> {
     const listenerClosed = this.#listener.close()
+    this.#front?.stop()
     this.#reception.close(serverClosed())
     for (const session of this.#sessions.keys()) session.close(serverClosed())
+    const end = performance.now() + grace
     await this.#connections.finish(grace)
+    // Answers may still be on their way to visitors.
+    await this.#front?.finish(Math.max(end - performance.now(), 0))
     await listenerClosed
     this.tell('close')
   }

@@ -1,7 +1,7 @@
 import { errorFromPeer, TunnelError, toTunnelError } from './errors.js'
 import { type GrantOptions, grant } from './grant.js'
 import { errorFields, type FromClient, type fromClient, type Message, violation } from './protocol.js'
-import type { PublicAddress } from './public-address.js'
+import type { GrantedAddress } from './public-address.js'
 import type { ServerTunnel, TunnelInfo } from './server-tunnel.js'
 
 /** What the tunnels of a session have from it. */
@@ -64,11 +64,9 @@ export class SessionTunnels {
   }
 
   /** Gives an address up; tells whether it was there. */
-  giveUp(address: PublicAddress, error: TunnelError): boolean {
+  giveUp(address: GrantedAddress, error: TunnelError): boolean {
     for (const [number, tunnel] of this.#tunnels) {
-      const isThere =
-        address.protocol === 'unix' ? address.path === tunnel.path : address.port === tunnel.port
-      if (!isThere || address.protocol !== tunnel.protocol) continue
+      if (address.protocol !== tunnel.protocol || !isAt(tunnel, address)) continue
       this.#tunnels.delete(number)
       tunnel.close(error)
       return true
@@ -107,12 +105,11 @@ export class SessionTunnels {
   }
 
   /** The client is back and still wants a tunnel that was kept for it. */
-  #resume(tunnel: ServerTunnel, { tunnel: number, protocol, port, path }: Forward): void {
+  #resume(tunnel: ServerTunnel, { tunnel: number, ...asked }: Forward): void {
     if (!this.#kept.delete(number)) throw violation(`asked for tunnel ${number} twice`)
-    const isSame =
-      protocol === tunnel.protocol &&
-      (tunnel.path === undefined ? port === tunnel.port : path === tunnel.path)
-    if (!isSame) throw violation(`asked for another tunnel ${number} than it had`)
+    const { protocol, port, path = '', hostname = '' } = asked
+    if (protocol !== tunnel.protocol || !isAt(tunnel, { port, path, hostname }))
+      throw violation(`asked for another tunnel ${number} than it had`)
     this.#forwarded(number, tunnel)
     tunnel.resume(this.#options.hasRoom)
   }
@@ -123,9 +120,10 @@ export class SessionTunnels {
     this.#kept.clear()
   }
 
-  #forwarded(number: number, { port, path }: ServerTunnel): void {
-    const host = path === undefined ? this.#options.publicHost : null
-    this.#options.send({ type: 'forwarded', tunnel: number, host, port, path })
+  #forwarded(number: number, { host: own, port, path, site }: ServerTunnel): void {
+    const host = site ? own : path === undefined ? this.#options.publicHost : null
+    const { hostname, scheme, probe } = site ?? {}
+    this.#options.send({ type: 'forwarded', tunnel: number, host, port, path, hostname, scheme, probe })
   }
 
   async #open(message: Forward): Promise<ServerTunnel> {
@@ -157,5 +155,20 @@ export class SessionTunnels {
     tunnel.close()
     const error = new TunnelError('closed', 'the tunnel was closed')
     this.#options.send({ type: 'closed', tunnel: number, ...errorFields(error) })
+  }
+}
+
+/** Whether the tunnel is at this address of its protocol. */
+function isAt(
+  tunnel: ServerTunnel,
+  address: { path: string } | { hostname: string } | { port: number },
+): boolean {
+  switch (tunnel.protocol) {
+    case 'unix':
+      return 'path' in address && address.path === tunnel.path
+    case 'http':
+      return 'hostname' in address && address.hostname === tunnel.hostname
+    default:
+      return 'port' in address && address.port === tunnel.port
   }
 }

@@ -5,7 +5,7 @@ import { TunnelError, toTunnelError } from './errors.js'
 import type { SocketAddress } from './listener.js'
 import { MessageRate } from './message-rate.js'
 import { errorFields, type FromServer } from './protocol.js'
-import type { PublicAddress } from './public-address.js'
+import type { GrantedAddress } from './public-address.js'
 import { ResumeKeys } from './resume-keys.js'
 import type { Permit } from './secrets.js'
 import { SessionTunnels, type SessionTunnelsOptions } from './session-tunnels.js'
@@ -20,7 +20,7 @@ export interface SessionOptions
   /** The sessions of the server that can be taken over, by their key. */
   resumable: Map<string, Session>
   /** Gives up the address where it is kept for a client that is lost and was where this one is; tells whether it was. */
-  makeRoom(address: PublicAddress, client: SocketAddress, permit: Permit): boolean
+  makeRoom(address: GrantedAddress, client: SocketAddress, permit: Permit): boolean
   /** Messages of the client in a second. */
   messages: number
   /** Cuts those of these that are silent for so long; gives back what calls it off. */
@@ -128,7 +128,7 @@ export class Session {
    * Gives the address up while it is kept for a client that is lost, in favour of one on the same machine with the same secret:
    * who was killed comes back without its key. Tells whether it was.
    */
-  makeRoom(address: PublicAddress, client: SocketAddress, permit: Permit): boolean {
+  makeRoom(address: GrantedAddress, client: SocketAddress, permit: Permit): boolean {
     if (this.#control.state !== 'lost' || client.address !== this.#client.address) return false
     if (permit !== this.#options.permit) return false
     const error = new TunnelError('connection-lost', 'the client is lost, and another took its place')

@@ -18,6 +18,18 @@ export class TunnelGroup {
   /** Opens a tunnel; resolves when visitors get through. Rejects with the server's refusal or the signal's reason. */
   async open(options: Omit<OpenOptions, 'release'>, aborted: AbortSignal): Promise<LocalTunnel> {
     this.#holders++
+    const tunnel = await this.#open(options, aborted)
+    try {
+      await tunnel.reach(aborted)
+      return tunnel
+    } catch (error) {
+      // Not awaited: a server that does not answer may not keep the caller beyond the timeout.
+      tunnel.close()
+      throw error
+    }
+  }
+
+  async #open(options: Omit<OpenOptions, 'release'>, aborted: AbortSignal): Promise<LocalTunnel> {
     try {
       return await this.#client.open({ ...options, release: () => this.release() }, aborted)
     } catch (error) {

@@ -1,4 +1,5 @@
 import type { EventEmitter } from 'node:events'
+import type { Agent } from 'node:http'
 import type { Conditions } from './conditions/options.js'
 import type { Connection, Rejection } from './connection.js'
 import type { CloseOptions, Stats } from './connections.js'
@@ -30,10 +31,21 @@ export interface Tunnel extends EventEmitter<TunnelEvents>, AsyncDisposable {
   readonly port: number
   /** File of the public address, where that is a unix socket. */
   readonly path: string | undefined
+  /** Name of an HTTP tunnel, in front of the server's domain. */
+  readonly hostname: string | undefined
   /** What visitors speak. */
   readonly protocol: Protocol
   /** Where visitors end up: `localhost:3000`. */
   readonly target: string
+  /**
+   * For requests of `node:http` to an HTTP tunnel: it finds names in `localhost`, which Node asks the name server for. Undefined for
+   * other tunnels.
+   */
+  readonly agent: Agent | undefined
+  /**
+   * `fetch` of a path at the public URL, or of any URL. Like {@link agent}, it finds names in `localhost`.
+   */
+  fetch(path: string | URL, init?: RequestInit): Promise<Response>
   /** How many visitors are inside now. */
   readonly connections: number
   /** What was counted since it was opened. */

@@ -18,22 +18,25 @@ export interface VisitorLists {
 }
 
 /** Throws `invalid-option` where a list has what is no address or range, with that. */
-export function checkLists(lists: VisitorLists): void {
-  for (const name of ['allow', 'deny'] as const) {
-    const list: unknown = lists[name]
-    if (list === undefined) continue
-    if (!Array.isArray(list)) throw invalidOption(name, 'a list of addresses and ranges', list)
-    if (list.length > MAX_ENTRIES) {
-      throw invalidOption(
-        name,
-        `a list of at most ${MAX_ENTRIES} addresses and ranges`,
-        `${list.length} entries`,
-      )
-    }
-    const wrong = list.findIndex((entry) => !isRange(entry))
-    if (wrong < 0) continue
-    throw invalidOption(`${name}[${wrong}]`, "an address or a range such as '10.0.0.0/8'", list[wrong])
+export function checkLists({ allow, deny }: VisitorLists): void {
+  checkRanges('allow', allow)
+  checkRanges('deny', deny)
+}
+
+/** The same of one list, under its name. */
+export function checkRanges(name: string, list: unknown): void {
+  if (list === undefined) return
+  if (!Array.isArray(list)) throw invalidOption(name, 'a list of addresses and ranges', list)
+  if (list.length > MAX_ENTRIES) {
+    throw invalidOption(
+      name,
+      `a list of at most ${MAX_ENTRIES} addresses and ranges`,
+      `${list.length} entries`,
+    )
   }
+  const wrong = list.findIndex((entry) => !isRange(entry))
+  if (wrong < 0) return
+  throw invalidOption(`${name}[${wrong}]`, "an address or a range such as '10.0.0.0/8'", list[wrong])
 }
 
 /** Whether it is an IP address, or a range of them: an address, `/`, and how many of its bits count. */
