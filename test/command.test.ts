@@ -7,6 +7,7 @@ import path from 'node:path'
 import { createServer } from 'pipe-tunnel'
 import { describe, expect, type TestContext, test } from 'vitest'
 import packageJson from '../package.json' with { type: 'json' }
+import { flags } from '../src/cli/flags.js'
 import { makeCertificate } from './helpers/certificate.js'
 import {
   cli,
@@ -764,6 +765,14 @@ describe('help', () => {
 
     expect(stdout).toBe(`${packageJson.version}\n`)
     expect(code).toBe(0)
+  })
+
+  test('has each flag that errors name', async () => {
+    const commands = ['expose', 'forward', 'server']
+    const pages = await Promise.all(commands.map((command) => pipeToEnd([command, '--help'])))
+    const shown = pages.flatMap(({ stdout }) => stdout.match(/--[\w-]+/g))
+
+    expect(Object.values(flags).filter((flag) => !shown.includes(flag))).toEqual([])
   })
 
   test.each([

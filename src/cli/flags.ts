@@ -1,5 +1,5 @@
 /** Options, as the errors of the library name them, and the flags that set them. */
-const flags: Readonly<Record<string, string>> = {
+export const flags: Readonly<Record<string, string>> = {
   allow: '--allow',
   deny: '--deny',
   flowTimeout: '--flow-timeout',
