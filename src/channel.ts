@@ -49,6 +49,7 @@ class Channel<In, Out extends FromClient | FromServer> {
   #interruption: Error | undefined
   #hasLeft = false
   #wake = () => {}
+  #heard = () => {}
   #drained: Promise<void> | undefined
 
   constructor(stream: Duplex, decodeOne: (json: Buffer) => In) {
@@ -122,12 +123,13 @@ class Channel<In, Out extends FromClient | FromServer> {
 
   /**
    * The messages until the peer ends the stream. Rejects as {@link receive} does, and with `connection-lost` when none
-   * has come for `timeout` milliseconds.
+   * has come for `timeout` milliseconds, nor anything else of the peer been told by {@link hear}.
    */
   async *messages(timeout: number): AsyncGenerator<In, void> {
     const watchdog = startWatchdog(timeout, () => {
       this.interrupt(new TunnelError('connection-lost', `the peer was not heard for ${timeout} ms`))
     })
+    this.#heard = watchdog.heard
     try {
       for (;;) {
         const message = await this.receive()
@@ -144,6 +146,11 @@ class Channel<In, Out extends FromClient | FromServer> {
   interrupt(error: Error): void {
     this.#interruption ??= error
     this.#wake()
+  }
+
+  /** What carries the stream has brought bytes: the peer is there, however long its messages wait behind those of others. */
+  hear(): void {
+    this.#heard()
   }
 
   /** What carries the stream was ended by the peer: for who receives, the stream has ended too. */

@@ -55,7 +55,7 @@ export const fromClient = {
   close: { tunnel: integer(1, 2 ** 31) },
   /** Turns a visitor away: its target can't be reached. */
   reject: { tunnel: integer(1, 2 ** 31), id: uuid, code: name, message: text(MAX_SENTENCE) },
-  /** Answers the server's heartbeat. */
+  /** Answers the server's heartbeat, or what comes in its place. */
   heartbeat: {},
   /** First on a data stream: the visitor it is for. */
   exchange: { id: uuid },

@@ -114,6 +114,7 @@ export class ServerLink {
       const welcome = await logIn(channel, { secret, resume, binding: bindingOf(socket) })
       this.#dialler.trust(socket)
       this.#mux = mux
+      if (mux) showLife(socket, channel, welcome.heartbeatTimeout)
       return { channel, welcome }
     } catch (caught) {
       socket.destroy()
@@ -144,4 +145,18 @@ export class ServerLink {
       forget()
     }
   }
+}
+
+/**
+ * Heartbeats may wait for long behind the bytes of visitors on their way to us. Then the bytes tell that the server is there, and it
+ * is told unasked that we are.
+ */
+function showLife(socket: Socket, channel: ClientChannel, heartbeatTimeout: number): void {
+  let shown = performance.now()
+  socket.on('data', () => {
+    channel.hear()
+    if (performance.now() - shown < heartbeatTimeout / 4) return
+    shown = performance.now()
+    channel.send({ type: 'heartbeat' })
+  })
 }

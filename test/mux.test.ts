@@ -5,6 +5,7 @@ import net from 'node:net'
 import { pEvent } from 'p-event'
 import {
   createServer,
+  forward,
   openTunnel,
   type Refusal,
   type Rejection,
@@ -244,6 +245,18 @@ describe('a connection that breaks', () => {
     await back
 
     expect(await echoed(tunnel, 'hello again')).toBe('hello again')
+  })
+
+  test('is not one on which bytes come, however long messages wait behind them', async () => {
+    await using server = await createServer({ heartbeatInterval: 400, heartbeatTimeout: 1_000 })
+    await using slow = await forward(0, server.port, { conditions: { out: { bandwidth: '150kb' } } })
+    await using target = await tcpTarget(async (socket) => socket.end(`${(await readAll(socket)).length}`))
+    await using tunnel = await openTunnel(target.port, { server: `pipe://127.0.0.1:${slow.port}`, mux: true })
+    let losses = 0
+    tunnel.on('disconnect', () => losses++)
+
+    expect(await echoed(tunnel, 'x'.repeat(600_000))).toBe('600000')
+    expect(losses).toBe(0)
   })
 
   test('by the end of a process closes its tunnels at once', async () => {
