@@ -123,9 +123,9 @@ export class LocalTunnel extends Emitter<TunnelEvents> implements Tunnel {
 
   async fetch(path: string | URL, init?: RequestInit): Promise<Response> {
     const url = new URL(path, this.url)
-    return this.hostname === undefined
-      ? fetch(url, init)
-      : (await import('./http/public-fetch.js')).publicFetch(url, init)
+    if (!this.#agent) return fetch(url, init)
+    const { publicFetch } = await import('./http/public-fetch.js')
+    return publicFetch(url, init ?? {}, this.#agent)
   }
 
   /** Resolves when visitors of an HTTP tunnel get through. Rejects with `url-unreachable`, why it is closed, or the signal's reason. */
@@ -260,6 +260,7 @@ export class LocalTunnel extends Emitter<TunnelEvents> implements Tunnel {
   }
 
   #release(): Promise<void> {
+    this.#agent?.destroy()
     this.#released ??= this.#options.release()
     return this.#released
   }

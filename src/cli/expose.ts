@@ -8,6 +8,8 @@ import { type ClientTlsArguments, readClientTls } from './tls.js'
 interface ExposeOptions extends SecretOptions, ClientTlsArguments, LocalArguments {
   to?: string
   port?: number
+  hostname?: string | true
+  basicAuth?: string
   listen?: string
   mux?: boolean
   retry?: boolean
@@ -20,7 +22,7 @@ const PATIENCE = 60_000
 /** `pipe expose`: runs until it is told to end, the link is lost for good, or the command behind `--` has ended. */
 export function expose(targets: string[], options: ExposeOptions, command?: string[]): Promise<void> {
   const open = async (signal: AbortSignal) => {
-    const { to, listen, mux, retry, reconnect } = options
+    const { to, hostname, basicAuth, listen, mux, retry, reconnect } = options
     if (command?.length === 0) {
       throw new TunnelError(
         'invalid-option',
@@ -30,11 +32,14 @@ export function expose(targets: string[], options: ExposeOptions, command?: stri
     if (listen !== undefined && targets.length > 1) {
       throw invalidOption('--listen', 'given with one target alone', listen)
     }
+    if (typeof hostname === 'string' && targets.length > 1) {
+      throw invalidOption('--hostname', 'given a name with one target alone', hostname)
+    }
     const wanted = readTargets(targets, options.port)
     const local = readLocalArguments(options)
     const secret = readSecret(options)
     const tls = readClientTls(options)
-    const tunnels = wanted.map((one) => ({ ...local, ...one, listen }))
+    const tunnels = wanted.map((one) => ({ ...local, ...one, hostname, basicAuth, listen }))
     return openTunnels(tunnels, {
       server: to,
       secret,

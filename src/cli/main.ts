@@ -69,6 +69,8 @@ const exposeCommand = program
   )
   .option('--to <server>', 'server to go through, host:port (else PIPE_SERVER, else one in this process)')
   .option('--port <number>', 'public port, where there is one target', wholeNumber)
+  .option('--hostname [name]', 'HTTP tunnel of this name, or one that the server chooses')
+  .option('--basic-auth <user:pass>', 'ask visitors of an HTTP tunnel for this name and password')
   .option('--listen <socket>', 'unix socket at the server in place of a port, such as unix:/tmp/x.sock')
   .option(
     '--mux',
@@ -115,6 +117,15 @@ const serverCommand = program
   .option('--port <number>', 'port for clients', wholeNumber, DEFAULT_PORT)
   .option('--ports <range>', 'ports that clients may ask for, such as 20000-20100')
   .option('--public-host <host>', 'host that goes into public URLs')
+  .option('--http-port <number>', 'port for HTTP tunnels, each with a name of its own', wholeNumber)
+  .option(
+    '--domain <domain>',
+    'what their names are in, such as example.com, or https://example.com (default: localhost)',
+  )
+  .option(
+    '--trust-proxy <cidr...>',
+    'proxies in front that tell the address of the visitor by X-Forwarded-For',
+  )
   .option('--sockets <folder>', 'let clients listen on unix sockets in this folder')
   .addOption(secret)
   .addOption(secretFile)

@@ -50,7 +50,9 @@ export function textReport(
       if (seed !== undefined) say(dim(`the network is broken on purpose; --seed ${seed} repeats it`))
     },
     open(tunnels) {
-      const isLocal = tunnels.every(({ host, path }) => path !== undefined || isLoopback(host))
+      const isLocal = tunnels.every(
+        ({ host, path }) => path !== undefined || isLoopback(host) || host.endsWith('.localhost'),
+      )
       say(dim(`${isLocal ? 'only this machine can visit; ' : ''}Ctrl-C closes`))
     },
     connection(tunnel, { visitor }, { bytesIn, bytesOut, duration, error }) {

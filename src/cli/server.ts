@@ -1,6 +1,8 @@
 import { once } from 'node:events'
 import { resolve } from 'node:path'
 import { formatAddress } from '../address.js'
+import { TunnelError } from '../errors.js'
+import type { HttpOptions } from '../http-options.js'
 import { formatVisitor } from '../listener.js'
 import { createServer } from '../server.js'
 import type { Server } from '../server-info.js'
@@ -12,13 +14,23 @@ import { closingLine, datagrams } from './report.js'
 import { readSecret, type SecretOptions } from './secret.js'
 import { readServerTls, type ServerTlsArguments } from './tls.js'
 
-type ServerArguments = Omit<ServerOptions, 'secret' | 'tls'> & SecretOptions & ServerTlsArguments
+interface HttpArguments {
+  httpPort?: number
+  domain?: string
+  trustProxy?: string[]
+}
+
+type ServerArguments = Omit<ServerOptions, 'secret' | 'tls' | 'http'> &
+  SecretOptions &
+  ServerTlsArguments &
+  HttpArguments
 
 /** `pipe server`: runs until it is told to end. */
 export async function runServer(options: ServerArguments): Promise<void> {
   const secret = readSecret(options) ?? process.env.PIPE_SECRET
-  const { secretFile, tlsCert, tlsKey, ...settings } = options
-  const server = await createServer({ ...settings, secret, tls: readServerTls(options) })
+  const { secretFile, tlsCert, tlsKey, httpPort, domain, trustProxy, ...settings } = options
+  const http = readHttp(options)
+  const server = await createServer({ ...settings, http, secret, tls: readServerTls(options) })
   const closed = once(server, 'close')
   // Before anything is printed: a script may answer the address with a signal at once.
   const stopListening = onEndSignals((count) => {
@@ -32,6 +44,7 @@ export async function runServer(options: ServerArguments): Promise<void> {
     ...(Array.isArray(host) && host.length > 1 ? [`listens on ${host.join(' and ')}`] : []),
     secret === undefined ? 'asks for no secret' : 'asks for the secret',
     encryption(server),
+    ...(http ? [`HTTP tunnels on port ${server.httpPort} in ${domain ?? 'localhost'}`] : []),
     `public ports: ${ports ?? 'any from 1024 up'}`,
     ...(sockets === undefined ? [] : [`unix sockets in ${resolve(sockets)}`]),
     'Ctrl-C closes',
@@ -39,6 +52,14 @@ export async function runServer(options: ServerArguments): Promise<void> {
   writeLine(process.stderr, terms.join('; '))
   await closed
   stopListening()
+}
+
+function readHttp({ httpPort, domain, trustProxy }: HttpArguments): HttpOptions | undefined {
+  if (httpPort !== undefined) return { port: httpPort, domain, trustedProxies: trustProxy }
+  const [name] =
+    Object.entries({ '--domain': domain, '--trust-proxy': trustProxy }).find(([, given]) => given) ?? []
+  if (name) throw new TunnelError('invalid-option', `${name} must be left out where there is no --http-port`)
+  return undefined
 }
 
 function encryption({ tls }: Server): string {
@@ -70,7 +91,8 @@ function report(server: Server): void {
 }
 
 /** `127.0.0.1:41234`, `udp:127.0.0.1:41234` or `unix:/tmp/x.sock`. */
-function addressOf({ protocol, host, port, path }: TunnelInfo): string {
+function addressOf({ protocol, host, port, path, url }: TunnelInfo): string {
+  if (url !== undefined) return url
   if (path !== undefined) return `unix:${path}`
   return `${protocol === 'udp' ? 'udp:' : ''}${formatAddress({ host, port })}`
 }

@@ -1,24 +1,27 @@
 /** `fetch` for public URLs, names in `localhost` among them, which Node's own does not find. */
+import type { Agent, IncomingMessage } from 'node:http'
+import { Readable } from 'node:stream'
+import type { ReadableStream as WebStream } from 'node:stream/web'
 
 const MAX_REDIRECTS = 20
 const REDIRECTS = [301, 302, 303, 307, 308]
+/** Statuses whose answers have no body, not even an empty one. */
+const BODILESS = [204, 205, 304]
 
-export async function publicFetch(first: URL, init: RequestInit = {}): Promise<Response> {
-  let [url, request] = [first, init]
+/** As the platform's `fetch`. Where the URL is one in `localhost`, the agent dials it, and no compression is asked for. */
+export async function publicFetch(first: URL, init: RequestInit, agent: Agent): Promise<Response> {
+  let [url, options] = [first, init]
+  const { redirect = 'follow' } = init
   for (let hops = 0; hops <= MAX_REDIRECTS; hops++) {
-    if (!isLocalName(url)) return fetch(url, request)
-    const headers = new Headers(request.headers)
-    headers.set('host', url.host)
-    const { redirect = 'follow' } = init
-    const mode = redirect === 'follow' ? 'manual' : redirect
-    const answer = await fetch(dialled(url), { ...request, headers, redirect: mode })
+    if (!isLocalName(url)) return fetch(url, options)
+    const request = new Request(url, { duplex: 'half', ...options } as RequestInit)
+    const answer = await send(request, options.body instanceof ReadableStream, agent)
     const location = answer.headers.get('location')
-    if (redirect !== 'follow' || location === null || !REDIRECTS.includes(answer.status)) {
-      return Object.defineProperty(answer, 'url', { value: url.href })
-    }
+    if (redirect === 'manual' || location === null || !REDIRECTS.includes(answer.status)) return answer
     await answer.body?.cancel()
+    if (redirect === 'error') throw new TypeError(`fetch failed: ${url.href} redirects to ${location}`)
     const next = new URL(location, url)
-    request = redirected(request, answer.status, next.origin === url.origin)
+    options = redirected(options, answer.status, next.origin === url.origin)
     url = next
   }
   throw new TypeError(`fetch failed: ${first.href} redirects more than ${MAX_REDIRECTS} times`)
@@ -28,19 +31,46 @@ function isLocalName({ protocol, hostname }: URL): boolean {
   return protocol === 'http:' && hostname.endsWith('.localhost')
 }
 
-function dialled(url: URL): URL {
-  const target = new URL(url)
-  target.hostname = 'localhost'
-  return target
+/** Sends one request and gives its answer, whose body may still be on its way. */
+async function send(request: Request, isStreamed: boolean, agent: Agent): Promise<Response> {
+  const http = await import('node:http')
+  const { url, method, signal, body } = request
+  const headers: Record<string, string> = Object.fromEntries(request.headers)
+  const whole = body && !isStreamed ? Buffer.from(await request.arrayBuffer()) : undefined
+  if (whole) headers['content-length'] = `${whole.length}`
+  signal.throwIfAborted()
+  const answer = await new Promise<IncomingMessage>((resolve, reject) => {
+    const sent = http.request(url, { method, headers, agent, signal }, resolve).on('error', reject)
+    if (!body || whole) return sent.end(whole)
+    const source = Readable.fromWeb(body as WebStream).on('error', (error) => sent.destroy(error))
+    sent.on('close', () => source.destroy())
+    source.pipe(sent)
+  }).catch((error) => {
+    throw signal.aborted ? signal.reason : new TypeError('fetch failed', { cause: error })
+  })
+  const { statusCode: status = 0, statusMessage: statusText = '' } = answer
+  const hasBody = method !== 'HEAD' && !BODILESS.includes(status)
+  if (!hasBody) answer.resume()
+  const stream = hasBody ? (Readable.toWeb(answer) as unknown as ReadableStream) : null
+  const response = new Response(stream, { status, statusText, headers: headersOf(answer) })
+  return Object.defineProperty(response, 'url', { value: url })
+}
+
+function headersOf({ rawHeaders }: IncomingMessage): Headers {
+  const headers = new Headers()
+  for (let i = 0; i + 1 < rawHeaders.length; i += 2) {
+    headers.append(rawHeaders[i] as string, rawHeaders[i + 1] as string)
+  }
+  return headers
 }
 
 /** The request that follows (Fetch standard, HTTP-redirect fetch). */
-function redirected(request: RequestInit, status: number, isSameOrigin: boolean): RequestInit {
-  const method = (request.method ?? 'GET').toUpperCase()
-  const headers = new Headers(request.headers)
-  if (!isSameOrigin) for (const name of ['authorization', 'cookie', 'host']) headers.delete(name)
+function redirected(options: RequestInit, status: number, isSameOrigin: boolean): RequestInit {
+  const method = (options.method ?? 'GET').toUpperCase()
+  const headers = new Headers(options.headers)
+  if (!isSameOrigin) for (const name of ['authorization', 'cookie']) headers.delete(name)
   const becomesGet = (status === 303 && method !== 'HEAD') || (status < 303 && method === 'POST')
-  if (!becomesGet) return { ...request, headers }
+  if (!becomesGet) return { ...options, headers }
   for (const name of ['content-type', 'content-length', 'content-encoding']) headers.delete(name)
-  return { ...request, headers, method: 'GET', body: null }
+  return { ...options, headers, method: 'GET', body: null }
 }
