@@ -1,4 +1,6 @@
+import { writeFile } from 'node:fs/promises'
 import { defineConfig, type Options } from 'tsup'
+import { jsonSchema } from './src/config/schema.js'
 
 // Small, and needed by all: to find and read each takes as long as all of our own code. Most are ES modules, besides,
 // which `require` can't load everywhere: jest's never can.
@@ -20,6 +22,7 @@ export default defineConfig([
     ...shared,
     entry: {
       index: 'src/index.ts',
+      config: 'src/config/define.ts',
       webhooks: 'fixtures/webhooks/index.ts',
       testcontainers: 'fixtures/testcontainers.ts',
       'node-test': 'fixtures/node-test.ts',
@@ -43,13 +46,15 @@ export default defineConfig([
     // Each command loads what it needs.
     splitting: true,
     // The server runs where nothing is installed, too: in a container.
-    noExternal: [...bundled, 'commander'],
+    noExternal: [...bundled, 'commander', 'leven', 'smol-toml', 'jsonc-parser'],
     banner: { js: REQUIRE },
+    onSuccess: () => writeFile('dist/schema.json', JSON.stringify(jsonSchema, null, 2)),
   },
   {
     ...shared,
     entry: {
       index: 'src/index.ts',
+      config: 'src/config/define.ts',
       webhooks: 'fixtures/webhooks/index.ts',
       'node-test': 'fixtures/node-test.ts',
       jest: 'fixtures/jest.ts',

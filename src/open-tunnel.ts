@@ -221,8 +221,8 @@ function readMaxReconnects(options: LinkOptions): number {
   return reconnect ? (maxReconnects ?? Number.POSITIVE_INFINITY) : 0
 }
 
-/** What the client asks the server for. */
-function readWanted(
+/** Checks the options of one tunnel, and says what the client asks the server for. Throws `invalid-option`. */
+export function readWanted(
   { target, port = 0, hostname, basicAuth, listen, whileLost, ...options }: WantedTunnel,
   unref: boolean,
   isEmbedded: boolean,

@@ -1,4 +1,5 @@
 import { constants } from 'node:os'
+import { isatty } from 'node:tty'
 import { TunnelError } from '../errors.js'
 import { inFlags } from './flags.js'
 
@@ -47,11 +48,21 @@ export async function end(): Promise<never> {
 
 /**
  * Calls `onSignal` at the first request to end and again at the second. A third is left to the system, which
- * ends the process. Gives back a function that stops listening.
+ * ends the process. Where there is `onHangUp`, SIGHUP calls that instead, unless it tells that the terminal was closed.
+ * Gives back a function that stops listening.
  */
-export function onEndSignals(onSignal: (count: number, signal: NodeJS.Signals) => void): () => void {
+export function onEndSignals(
+  onSignal: (count: number, signal: NodeJS.Signals) => void,
+  onHangUp?: () => void,
+): () => void {
   let count = 0
+  const terminals = [0, 1, 2].filter((descriptor) => isatty(descriptor))
   const processOnSignal = (signal: NodeJS.Signals) => {
+    // One that was closed is a terminal no more.
+    if (signal === 'SIGHUP' && onHangUp && terminals.every((descriptor) => isatty(descriptor))) {
+      onHangUp()
+      return
+    }
     count++
     if (count === 2) stop()
     onSignal(count, signal)

@@ -1,28 +1,20 @@
 import { TunnelError } from '../errors.js'
 import { openTunnels, type WantedTunnel } from '../open-tunnel.js'
 import { invalidOption, show } from '../options.js'
+import { type LinkArguments, parseWanted, readConfig, readLink } from './config.js'
 import { type LocalArguments, readLocalArguments, run } from './run.js'
-import { readSecret, type SecretOptions } from './secret.js'
-import { type ClientTlsArguments, readClientTls } from './tls.js'
 
-interface ExposeOptions extends SecretOptions, ClientTlsArguments, LocalArguments {
-  to?: string
+interface ExposeOptions extends LinkArguments, LocalArguments {
   port?: number
   hostname?: string | true
   basicAuth?: string
   listen?: string
-  mux?: boolean
-  retry?: boolean
-  reconnect?: boolean
 }
-
-/** How long `--retry` tries, in milliseconds. */
-const PATIENCE = 60_000
 
 /** `pipe expose`: runs until it is told to end, the link is lost for good, or the command behind `--` has ended. */
 export function expose(targets: string[], options: ExposeOptions, command?: string[]): Promise<void> {
   const open = async (signal: AbortSignal) => {
-    const { to, hostname, basicAuth, listen, mux, retry, reconnect } = options
+    const { hostname, basicAuth, listen } = options
     if (command?.length === 0) {
       throw new TunnelError(
         'invalid-option',
@@ -35,23 +27,12 @@ export function expose(targets: string[], options: ExposeOptions, command?: stri
     if (typeof hostname === 'string' && targets.length > 1) {
       throw invalidOption('--hostname', 'given a name with one target alone', hostname)
     }
-    const wanted = readTargets(targets, options.port)
-    const local = readLocalArguments(options)
-    const secret = readSecret(options)
-    const tls = readClientTls(options)
-    const tunnels = wanted.map((one) => ({ ...local, ...one, hostname, basicAuth, listen }))
-    return openTunnels(tunnels, {
-      server: to,
-      secret,
-      tls,
-      mux,
-      retry,
-      reconnect,
-      ...(retry && { timeout: PATIENCE }),
-      signal,
-    })
+    const local = { ...readLocalArguments(options), hostname, basicAuth, listen }
+    const wanted = readTargets(targets, options.port).map((one) => ({ ...local, ...one }))
+    const link = readLink(options, await readConfig(options.config))
+    return openTunnels(wanted, { ...link, signal })
   }
-  return run(options, targets.length, open, command)
+  return run(options, { many: targets.length > 1, open, command })
 }
 
 function readTargets(targets: string[], port: number | undefined): WantedTunnel[] {
@@ -71,10 +52,4 @@ function readTargets(targets: string[], port: number | undefined): WantedTunnel[
   }
   if (wanted.length > 1) throw invalidOption('--port', 'given with one target alone (write 8080:3000)', port)
   return wanted.map(({ target }) => ({ target, port }))
-}
-
-/** A target of the command line, with the public port in front where one is asked for: `8080:host:3000`. */
-export function parseWanted(text: string): WantedTunnel {
-  const [, port, target] = /^(\d+):(.+)$/.exec(text) ?? []
-  return target ? { target, port: Number(port) } : { target: text }
 }

@@ -8,7 +8,7 @@ interface ForwardArguments extends LocalArguments {
 
 /** `pipe forward`: runs until it is told to end. */
 export function runForward(listen: string, target: string, options: ForwardArguments): Promise<void> {
-  return run(options, 1, async (signal) => {
+  const open = async (signal: AbortSignal) => {
     const mode = readMode(options.mode)
     const tunnel = await forward(listen, target, {
       ...readLocalArguments(options),
@@ -16,7 +16,8 @@ export function runForward(listen: string, target: string, options: ForwardArgum
       signal,
     })
     return [tunnel]
-  })
+  }
+  return run(options, { open })
 }
 
 /** Permissions, in octal digits as `chmod` has them. */

@@ -1,7 +1,6 @@
 #!/usr/bin/env node
 import { readFileSync } from 'node:fs'
 import { Command, CommanderError, Option } from 'commander'
-import { DEFAULT_PORT } from '../endpoint.js'
 import { conditionOptions } from './conditions.js'
 import { end, exit, fail } from './exit.js'
 
@@ -18,6 +17,8 @@ const secret = new Option(
 ).conflicts('secretFile')
 const secretFile = new Option('--secret-file <path>', 'file whose first line is the secret')
 
+const config = new Option('--config <file>', 'configuration file (default: pipe.config.* of this folder)')
+
 /** What stands behind `--` at `pipe expose` is a command, and no concern of the parser. */
 const [args, childCommand] = splitArguments(process.argv)
 
@@ -28,6 +29,11 @@ const wholeNumber = (text: string) => (/^\d+$/.test(text) ? Number(text) : text)
 const listOptions = [
   new Option('--allow <cidr...>', 'addresses and ranges of the visitors that may come, such as 10.0.0.0/8'),
   new Option('--deny <cidr...>', 'those that may not, also where --allow has them'),
+]
+
+const outputOptions = [
+  new Option('--json', 'one JSON object a line on stdout').conflicts('quiet'),
+  new Option('--quiet', 'print the URL and errors, nothing else'),
 ]
 
 /** What `pipe expose` and `pipe forward` share. */
@@ -47,8 +53,24 @@ const localOptions = [
   new Option('--max-flows <number>', 'flows of a udp target at a time (default: 1024)').argParser(
     wholeNumber,
   ),
-  new Option('--json', 'one JSON object a line on stdout').conflicts('quiet'),
-  new Option('--quiet', 'print the URL and errors, nothing else'),
+  ...outputOptions,
+]
+
+/** How to reach a server: what `pipe expose` and `pipe up` share. */
+const linkOptions = [
+  new Option('--to <server>', 'server to go through, host:port (else PIPE_SERVER, else one in this process)'),
+  new Option(
+    '--mux',
+    'one connection to the server carries all visitors, for networks where a new one is slow or not allowed',
+  ),
+  new Option('--retry', 'while the server is not there yet, try again for up to a minute'),
+  new Option('--no-reconnect', 'end when the link to the server is lost'),
+  secret,
+  secretFile,
+  new Option('--ca <file>', 'what signed the certificate that the server shows, in PEM'),
+  new Option('--tls', 'encrypt, with a server that shows a certificate of a known authority'),
+  new Option('--no-tls', 'do not encrypt, although there is a secret'),
+  config,
 ]
 
 const program = new Command('pipe')
@@ -67,22 +89,10 @@ const exposeCommand = program
     '<target...>',
     'what to expose: 3000, host:3000, udp://host:53, unix:/path, or 8080:host:3000 to ask for the public port 8080',
   )
-  .option('--to <server>', 'server to go through, host:port (else PIPE_SERVER, else one in this process)')
   .option('--port <number>', 'public port, where there is one target', wholeNumber)
   .option('--hostname [name]', 'HTTP tunnel of this name, or one that the server chooses')
   .option('--basic-auth <user:pass>', 'ask visitors of an HTTP tunnel for this name and password')
   .option('--listen <socket>', 'unix socket at the server in place of a port, such as unix:/tmp/x.sock')
-  .option(
-    '--mux',
-    'one connection to the server carries all visitors, for networks where a new one is slow or not allowed',
-  )
-  .option('--retry', 'while the server is not there yet, try again for up to a minute')
-  .option('--no-reconnect', 'end when the link to the server is lost')
-  .addOption(secret)
-  .addOption(secretFile)
-  .option('--ca <file>', 'what signed the certificate that the server shows, in PEM')
-  .option('--tls', 'encrypt, with a server that shows a certificate of a known authority')
-  .option('--no-tls', 'do not encrypt, although there is a secret')
   .showHelpAfterError(
     '(such as: pipe expose 3000 --allow 10.0.0.0/8 -- npm test, with targets before options and a command behind --; pipe expose --help lists them)',
   )
@@ -91,7 +101,15 @@ const exposeCommand = program
     (await import('./expose.js')).expose(targets, options, childCommand),
   )
 
-for (const option of localOptions) exposeCommand.addOption(option)
+for (const option of [...linkOptions, ...localOptions]) exposeCommand.addOption(option)
+
+const upCommand = program
+  .command('up')
+  .description('open the tunnels of the configuration file, those of these names or all')
+  .argument('[name...]', 'which of its tunnels')
+  .showHelpAfterError('(such as: pipe up web, where pipe.config.json has { "tunnels": { "web": 3000 } })')
+  .action(async (names: string[], options) => (await import('./up.js')).up(names, options))
+for (const option of [...linkOptions, ...outputOptions]) upCommand.addOption(option)
 
 const forwardCommand = program
   .command('forward')
@@ -114,7 +132,7 @@ const serverCommand = program
     '--host <address...>',
     'address to listen on, for clients and visitors; several may follow (default: 127.0.0.1)',
   )
-  .option('--port <number>', 'port for clients', wholeNumber, DEFAULT_PORT)
+  .option('--port <number>', 'port for clients (default: 8910)', wholeNumber)
   .option('--ports <range>', 'ports that clients may ask for, such as 20000-20100')
   .option('--public-host <host>', 'host that goes into public URLs')
   .option('--http-port <number>', 'port for HTTP tunnels, each with a name of its own', wholeNumber)
@@ -133,6 +151,7 @@ const serverCommand = program
   .option('--tls-key <file>', 'its private key, in PEM')
   .option('--no-tls', 'do not encrypt, although there is a secret')
   .option('--insecure', 'listen on a public address without a secret')
+  .addOption(config)
   .showHelpAfterError('(pipe server --help lists the options)')
   .action(async (options) => (await import('./server.js')).runServer(options))
 for (const option of listOptions) serverCommand.addOption(option)

@@ -26,10 +26,13 @@ export interface Report {
   error(error: unknown): void
 }
 
+/** The tunnels that have names, in a configuration file. */
+export type Names = ReadonlyMap<Tunnel, string>
+
 /** For people: the URL alone on `output`, so that a script can read it too, and all else on stderr. */
 export function textReport(
   output: NodeJS.WriteStream,
-  { quiet, many }: { quiet: boolean; many: boolean },
+  { quiet, many, names }: { quiet: boolean; many: boolean; names: Names | undefined },
 ): Report {
   const say = (text: string) => {
     if (!quiet) writeLine(process.stderr, text)
@@ -37,7 +40,8 @@ export function textReport(
   const sayOf = (tunnel: Tunnel, visitor: Visitor | undefined, text: string) => {
     const time = dim(new Date().toTimeString().slice(0, 8))
     const who = visitor ? [formatVisitor(visitor)] : []
-    say([time, ...(many ? [tunnel.target] : []), ...who, text].join('  '))
+    const which = names?.get(tunnel) ?? (many ? tunnel.target : [])
+    say([time, which, who, text].flat().join('  '))
   }
   return {
     waiting(seconds) {
@@ -45,7 +49,9 @@ export function textReport(
     },
     ready(tunnel) {
       writeLine(output, tunnel.url)
-      say(dim(many ? `${tunnel.url} leads to ${tunnel.target}` : `leads to ${tunnel.target}`))
+      const name = names ? `${names.get(tunnel)}: ` : ''
+      const which = many || names ? `${name}${tunnel.url} ` : ''
+      say(dim(`${which}leads to ${tunnel.target}`))
       const { seed } = tunnel.conditions
       if (seed !== undefined) say(dim(`the network is broken on purpose; --seed ${seed} repeats it`))
     },
@@ -82,43 +88,40 @@ export function textReport(
 }
 
 /** For programs: one JSON object a line. The fields are described in `docs/cli.md`. */
-export function jsonReport(output: NodeJS.WriteStream): Report {
+export function jsonReport(output: NodeJS.WriteStream, names: Names | undefined): Report {
   const write = (event: string, fields: object) => {
     writeLine(output, JSON.stringify({ event, ...fields }))
   }
+  const writeOf = (event: string, tunnel: Tunnel, fields: object) => {
+    const { target, url } = tunnel
+    write(event, { ...(names && { name: names.get(tunnel) }), target, url, ...fields })
+  }
   return {
     waiting() {},
-    ready({ target, url, host, port, path = null, protocol, conditions: { seed = null } }) {
-      write('ready', { target, url, host, port, path, protocol, seed })
+    ready(tunnel) {
+      const { host, port, path = null, protocol, conditions } = tunnel
+      writeOf('ready', tunnel, { host, port, path, protocol, seed: conditions.seed ?? null })
     },
     open() {},
-    connection({ target, url }, { id, visitor }, { bytesIn, bytesOut, duration, error }) {
-      write('connection', { target, url, id, visitor, bytesIn, bytesOut, duration, error: plain(error) })
+    connection(tunnel, { id, visitor }, { bytesIn, bytesOut, duration, error }) {
+      writeOf('connection', tunnel, { id, visitor, bytesIn, bytesOut, duration, error: plain(error) })
     },
-    reject({ target, url }, { id, visitor, error }) {
-      write('connection', {
-        target,
-        url,
-        id,
-        visitor,
-        bytesIn: 0,
-        bytesOut: 0,
-        duration: 0,
-        error: plain(error),
-      })
+    reject(tunnel, { id, visitor, error }) {
+      const nothing = { bytesIn: 0, bytesOut: 0, duration: 0 }
+      writeOf('connection', tunnel, { id, visitor, ...nothing, error: plain(error) })
     },
-    drop({ target, url }, { count, reason }) {
-      write('drop', { target, url, count, reason })
+    drop(tunnel, { count, reason }) {
+      writeOf('drop', tunnel, { count, reason })
     },
-    disconnect({ target, url }, error) {
-      write('disconnect', { target, url, error: plain(error) })
+    disconnect(tunnel, error) {
+      writeOf('disconnect', tunnel, { error: plain(error) })
     },
-    reconnect({ target, url }, after) {
-      write('reconnect', { target, url, after })
+    reconnect(tunnel, after) {
+      writeOf('reconnect', tunnel, { after })
     },
     closing() {},
-    close({ target, url }, error) {
-      write('close', { target, url, error: plain(error) })
+    close(tunnel, error) {
+      writeOf('close', tunnel, { error: plain(error) })
     },
     error(error) {
       write(

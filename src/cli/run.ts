@@ -6,7 +6,7 @@ import type { Tunnel } from '../tunnel.js'
 import { runChild } from './child.js'
 import { type ConditionArguments, readConditionArguments } from './conditions.js'
 import { codeOf, exit, fail, GRACE, onEndSignals } from './exit.js'
-import { jsonReport, type Report, textReport } from './report.js'
+import { jsonReport, type Names, type Report, textReport } from './report.js'
 
 /** Seconds that `--wait` waits where it says no number. */
 const WAIT = 60
@@ -52,30 +52,61 @@ function readSeconds(name: string, value: number | string): number {
   return Math.ceil(seconds * 1_000)
 }
 
+/** What runs. */
+export interface Run {
+  /** Opens the first tunnels. */
+  open(signal: AbortSignal): Promise<Tunnel[]>
+  /** Whether there are several. */
+  many?: boolean
+  /** Those of a configuration file. */
+  names?: Names
+  /** What runs behind `--`. */
+  command?: string[] | undefined
+  /** Reads the configuration file again, at SIGHUP; what it opens is to be shown. It never rejects. */
+  reload?(show: (tunnel: Tunnel) => void, signal: AbortSignal): Promise<void>
+}
+
 /**
  * Opens tunnels, and reports of them until it is told to end or the last is gone. Where there is a command it runs that
  * meanwhile, leaves stdout to it, and ends when it does.
  */
 export async function run(
   { json, quiet = false, wait }: LocalArguments,
-  count: number,
-  open: (signal: AbortSignal) => Promise<Tunnel[]>,
-  command?: string[],
+  { open, many = false, names, command, reload }: Run,
 ): Promise<void> {
   const output = command ? process.stderr : process.stdout
-  const report = json ? jsonReport(output) : textReport(output, { quiet, many: count > 1 })
+  const report = json ? jsonReport(output, names) : textReport(output, { quiet, many, names })
   const stop = new AbortController()
-  let tunnels: Tunnel[] = []
+  const tunnels = new Set<Tunnel>()
+  /** What is still under way: tunnels until their end, and changes to them. */
+  const pending = new Set<Promise<void>>()
+  const follow = (work: Promise<void>) => {
+    pending.add(work)
+    work.then(() => pending.delete(work))
+  }
+  const show = (tunnel: Tunnel) => {
+    tunnels.add(tunnel)
+    announce(tunnel, report)
+    follow(watch(tunnel, report).then(() => void tunnels.delete(tunnel)))
+    // It may have been opened while all were closed.
+    if (stop.signal.aborted) tunnel.close()
+  }
+  const allDone = async () => {
+    while (pending.size > 0) await Promise.all(pending)
+  }
   // Before anything is printed: a script may answer the URL with a signal at once.
-  const stopListening = onEndSignals((count, signal) => {
-    stop.abort()
-    // A command that has not run has not gone well.
-    if (command) process.exitCode = codeOf(signal)
-    // Flows need no time to finish.
-    const waitedFor = tunnels.filter(({ protocol }) => protocol !== 'udp')
-    if (count === 1) report.closing(waitedFor.reduce((sum, tunnel) => sum + tunnel.connections, 0))
-    for (const tunnel of tunnels) tunnel.close({ grace: count === 1 ? GRACE : 0 })
-  })
+  const stopListening = onEndSignals(
+    (count, signal) => {
+      stop.abort()
+      // A command that has not run has not gone well.
+      if (command) process.exitCode = codeOf(signal)
+      // Flows need no time to finish.
+      const waitedFor = [...tunnels].filter(({ protocol }) => protocol !== 'udp')
+      if (count === 1) report.closing(waitedFor.reduce((sum, tunnel) => sum + tunnel.connections, 0))
+      for (const tunnel of tunnels) tunnel.close({ grace: count === 1 ? GRACE : 0 })
+    },
+    reload && (() => follow(reload(show, stop.signal))),
+  )
   try {
     const opened = open(stop.signal)
     if (wait !== undefined) {
@@ -83,20 +114,18 @@ export async function run(
       await Promise.race([opened, setImmediate()])
       report.waiting(readWait(wait) / 1_000)
     }
-    tunnels = await opened
-    for (const tunnel of tunnels) announce(tunnel, report)
-    if (!command) report.open(tunnels)
-    const watching = Promise.all(tunnels.map((tunnel) => watch(tunnel, report)))
+    for (const tunnel of await opened) show(tunnel)
+    if (!command) report.open([...tunnels])
     if (command) {
       // From here on signals are for the command.
       stopListening()
-      const code = await runChild(command, tunnels)
+      const code = await runChild(command, [...tunnels])
       for (const tunnel of tunnels) tunnel.close()
-      await watching
+      await allDone()
       // A command that went well may not have noticed that the link was lost.
       process.exitCode = code || process.exitCode
     }
-    await watching
+    await allDone()
   } catch (error) {
     if (error instanceof TunnelError && error.code === 'aborted') return
     report.error(error)

@@ -1,6 +1,7 @@
 import { once } from 'node:events'
 import { resolve } from 'node:path'
 import { formatAddress } from '../address.js'
+import { DEFAULT_PORT } from '../endpoint.js'
 import { TunnelError } from '../errors.js'
 import type { HttpOptions } from '../http-options.js'
 import { formatVisitor } from '../listener.js'
@@ -8,6 +9,7 @@ import { createServer } from '../server.js'
 import type { Server } from '../server-info.js'
 import type { ServerOptions } from '../server-options.js'
 import type { TunnelInfo } from '../server-tunnel.js'
+import { readConfig, readServer } from './config.js'
 import { GRACE, onEndSignals, writeLine } from './exit.js'
 import { inFlags } from './flags.js'
 import { closingLine, datagrams } from './report.js'
@@ -23,14 +25,12 @@ interface HttpArguments {
 type ServerArguments = Omit<ServerOptions, 'secret' | 'tls' | 'http'> &
   SecretOptions &
   ServerTlsArguments &
-  HttpArguments
+  HttpArguments & { config?: string }
 
 /** `pipe server`: runs until it is told to end. */
 export async function runServer(options: ServerArguments): Promise<void> {
-  const secret = readSecret(options) ?? process.env.PIPE_SECRET
-  const { secretFile, tlsCert, tlsKey, httpPort, domain, trustProxy, ...settings } = options
-  const http = readHttp(options)
-  const server = await createServer({ ...settings, http, secret, tls: readServerTls(options) })
+  const settings = await readSettings(options)
+  const server = await createServer(settings)
   const closed = once(server, 'close')
   // Before anything is printed: a script may answer the address with a signal at once.
   const stopListening = onEndSignals((count) => {
@@ -39,12 +39,12 @@ export async function runServer(options: ServerArguments): Promise<void> {
   })
   report(server)
   writeLine(process.stdout, server.address)
-  const { host, ports, sockets } = options
+  const { host, http, ports, sockets, secret, secrets } = settings
   const terms = [
     ...(Array.isArray(host) && host.length > 1 ? [`listens on ${host.join(' and ')}`] : []),
-    secret === undefined ? 'asks for no secret' : 'asks for the secret',
+    secret === undefined && !secrets ? 'asks for no secret' : 'asks for the secret',
     encryption(server),
-    ...(http ? [`HTTP tunnels on port ${server.httpPort} in ${domain ?? 'localhost'}`] : []),
+    ...(http ? [`HTTP tunnels on port ${server.httpPort} in ${http.domain ?? 'localhost'}`] : []),
     `public ports: ${ports ?? 'any from 1024 up'}`,
     ...(sockets === undefined ? [] : [`unix sockets in ${resolve(sockets)}`]),
     'Ctrl-C closes',
@@ -54,10 +54,30 @@ export async function runServer(options: ServerArguments): Promise<void> {
   stopListening()
 }
 
-function readHttp({ httpPort, domain, trustProxy }: HttpArguments): HttpOptions | undefined {
-  if (httpPort !== undefined) return { port: httpPort, domain, trustedProxies: trustProxy }
+/** As the flags say, else the environment, else the file. */
+async function readSettings(options: ServerArguments): Promise<ServerOptions> {
+  const { config, secret, secretFile, tlsCert, tlsKey, tls: mayEncrypt, ...others } = options
+  const { httpPort, domain, trustProxy, ...flags } = others
+  const loaded = await readConfig(config)
+  const file = loaded ? readServer(loaded) : {}
+  return {
+    port: DEFAULT_PORT,
+    ...file,
+    ...flags,
+    http: readHttp({ httpPort, domain, trustProxy }, file),
+    secret: readSecret({ secret, secretFile }) ?? process.env.PIPE_SECRET ?? file.secret,
+    tls: readServerTls({ tlsCert, tlsKey, tls: mayEncrypt }) ?? file.tls,
+  }
+}
+
+/** The flags go before the file, each by itself. */
+function readHttp(flags: HttpArguments, file: ServerOptions): HttpOptions | undefined {
+  const { httpPort: port = file.http?.port, domain, trustProxy: trustedProxies } = flags
+  if (port !== undefined) {
+    return { ...file.http, port, ...(domain && { domain }), ...(trustedProxies && { trustedProxies }) }
+  }
   const [name] =
-    Object.entries({ '--domain': domain, '--trust-proxy': trustProxy }).find(([, given]) => given) ?? []
+    Object.entries({ '--domain': domain, '--trust-proxy': trustedProxies }).find(([, given]) => given) ?? []
   if (name) throw new TunnelError('invalid-option', `${name} must be left out where there is no --http-port`)
   return undefined
 }

@@ -23,16 +23,17 @@ export function readServerTls({ tlsCert, tlsKey, tls }: ServerTlsArguments): Ser
     throw new TunnelError('invalid-option', '--tls-cert and --tls-key must be given together')
   }
   if (!tls) throw new TunnelError('invalid-option', '--no-tls must be left out where a certificate is given')
-  return { cert: read('--tls-cert', tlsCert), key: read('--tls-key', tlsKey) }
+  return { cert: readPem('--tls-cert', tlsCert), key: readPem('--tls-key', tlsKey) }
 }
 
 export function readClientTls({ ca, tls }: ClientTlsArguments): ClientTls | undefined {
   if (ca === undefined) return tls
   if (tls === false) throw new TunnelError('invalid-option', '--no-tls must be left out where --ca is given')
-  return { ca: read('--ca', ca) }
+  return { ca: readPem('--ca', ca) }
 }
 
-function read(name: string, path: string): Buffer {
+/** The bytes of a file in PEM. */
+export function readPem(name: string, path: string): Buffer {
   try {
     return readFileSync(path)
   } catch (error) {
