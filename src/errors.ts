@@ -6,6 +6,7 @@ export const errorCodes = [
   'address-unavailable',
   'broken-on-purpose',
   'closed',
+  'closed-by-server',
   'connection-lost',
   'exchange-expired',
   'hostname-not-allowed',

@@ -1,6 +1,6 @@
 import type { Duplex } from 'node:stream'
 import type { Connection, Rejection } from './connection.js'
-import { type Drop, gatherDrops } from './drops.js'
+import { type Drop, gatherDrops, type OnDrop } from './drops.js'
 import { TunnelError } from './errors.js'
 import { nameFor } from './hostname.js'
 import type { Names, SiteInfo } from './http/names.js'
@@ -9,8 +9,9 @@ import { openPort, type PortRange } from './ports.js'
 import type { FromServer, fromClient, Message } from './protocol.js'
 import { type GrantedAddress, listenAt, type PublicAddress } from './public-address.js'
 import type { Permit } from './secrets.js'
-import { ServerTunnel, type ServerTunnelOptions, type TunnelInfo } from './server-tunnel.js'
+import { ServerTunnel, type ServerTunnelOptions } from './server-tunnel.js'
 import { allowedPath } from './socket-folder.js'
+import type { TunnelInfo } from './tunnel-info.js'
 import { type MayVisit, visitorFilter } from './visitor-filter.js'
 
 type Forward = Message<typeof fromClient, 'forward'>
@@ -19,7 +20,14 @@ type Forward = Message<typeof fromClient, 'forward'>
 export interface GrantOptions
   extends Pick<
     ServerTunnelOptions,
-    'client' | 'exchanges' | 'exchangeTimeout' | 'isSilent' | 'maxVisitors' | 'maxWaiting' | 'maxWaitingTotal'
+    | 'client'
+    | 'exchanges'
+    | 'exchangeTimeout'
+    | 'isSilent'
+    | 'maxVisitors'
+    | 'maxWaiting'
+    | 'maxWaitingTotal'
+    | 'takeBack'
   > {
   hosts: readonly string[]
   /** The host that clients are told; null where they know it better. */
@@ -59,10 +67,14 @@ export async function grant(message: Forward, options: GrantOptions): Promise<Se
   const isWanted = visitorFilter(message)
   const mayVisit = (address: string) => options.mayVisit(address) && isWanted(address)
   let tunnel: ServerTunnel | undefined
-  const onDrop = gatherDrops(options.tally, (drop) => {
+  const tellDrops = gatherDrops(options.tally, (drop) => {
     send({ type: 'dropped', tunnel: number, ...drop })
     if (tunnel) options.onDrop(drop, tunnel)
   })
+  const onDrop: OnDrop = (count, reason) => {
+    tunnel?.countDrops(count)
+    tellDrops(count, reason)
+  }
   const settings = { unref, ...flowSettings(message, options), mayVisit, onDrop }
   const address = addressOf(message, options)
   // No visitor is handed over before the event loop turns, and by then the tunnel is there.

@@ -5,7 +5,7 @@ import type { CloseOptions, Stats } from './connections.js'
 import type { Drop } from './drops.js'
 import type { TunnelError } from './errors.js'
 import type { SocketAddress } from './listener.js'
-import type { TunnelInfo } from './server-tunnel.js'
+import type { TunnelInfo } from './tunnel-info.js'
 
 /** The events of a {@link Server} and what their listeners are called with. */
 export interface ServerEvents {
@@ -23,6 +23,8 @@ export interface ServerEvents {
   disconnect: [loss: Refusal]
   /** A client that was lost is back, and has its tunnels again. */
   reconnect: [client: SocketAddress]
+  /** A client has answered a heartbeat: every `heartbeatInterval`, for each. */
+  heartbeat: [client: SocketAddress]
   /** The server is closed. */
   close: []
 }
@@ -51,6 +53,8 @@ export interface Server extends EventEmitter<ServerEvents>, AsyncDisposable {
   readonly secret: string | undefined
   /** How clients have to connect, as the option of `openTunnel` says it; undefined stands for TLS by the secret. */
   readonly tls: boolean | undefined
+  /** Whether it is closed, or `close` was called. */
+  readonly closing: boolean
   /** How many visitors are inside now. */
   readonly connections: number
   /** What was counted since it was started. */

@@ -1,38 +1,16 @@
 import { randomUUID } from 'node:crypto'
 import type { Duplex } from 'node:stream'
 import { type Connection, joinConnection, type Rejection } from './connection.js'
+import { type CloseOptions, Connections, type Stats } from './connections.js'
 import { reserve } from './descriptors.js'
 import { TunnelError } from './errors.js'
 import type { SiteInfo } from './http/names.js'
 import type { Listener, SocketAddress, Visitor } from './listener.js'
 import type { Protocol } from './protocol.js'
 import { reset } from './stream.js'
+import { newTunnelId } from './tunnel-id.js'
+import type { TunnelInfo } from './tunnel-info.js'
 import { type MayVisit, visitorDenied } from './visitor-filter.js'
-
-/** A tunnel as its server shows it. */
-export interface TunnelInfo {
-  /** What its visitors speak. */
-  readonly protocol: Protocol
-  /**
-   * Address that the server listens on for visitors, the first where there are several; empty for a unix socket, and the host of
-   * the URL for an HTTP tunnel.
-   */
-  readonly host: string
-  /** 0 for a unix socket; that of the URL for an HTTP tunnel. */
-  readonly port: number
-  /** File that it listens on, where that is a unix socket. */
-  readonly path: string | undefined
-  /** Name of an HTTP tunnel, in front of the domain. */
-  readonly hostname: string | undefined
-  /** Public URL of an HTTP tunnel. */
-  readonly url: string | undefined
-  /** Where the client's control connection comes from. */
-  readonly client: SocketAddress
-  /** Name of the secret that the client holds, where the server asks for one. */
-  readonly secretName: string | undefined
-  /** Resolves, and never rejects, when the tunnel is gone: with the error, where the client did not give it back. */
-  readonly closed: Promise<TunnelError | undefined>
-}
 
 /** The visitors of a server that wait for their exchange: by its id, what to call with the data stream. */
 export type Exchanges = Map<string, (dataStream: Duplex) => void>
@@ -63,6 +41,8 @@ export interface ServerTunnelOptions {
   onExchange(id: string, visitor: Visitor, cameTo: SocketAddress): void
   onConnection(connection: Connection, ...streams: Duplex[]): void
   onReject(rejection: Rejection): void
+  /** It is to be closed at the server: tells the client, where it is still that client's. */
+  takeBack(tunnel: ServerTunnel, error: TunnelError): void
 }
 
 /**
@@ -89,19 +69,22 @@ interface Waiting {
  * outlive it.
  */
 export class ServerTunnel implements TunnelInfo {
+  readonly id = newTunnelId()
   readonly protocol: Protocol
   readonly host: string
   readonly port: number
   readonly path: string | undefined
   readonly site: SiteInfo | undefined
   readonly secretName: string | undefined
+  readonly openedAt = new Date()
   readonly closed: Promise<TunnelError | undefined>
   readonly #listener: Listener
   readonly #options: ServerTunnelOptions
   readonly #waiting = new Map<string, Waiting>()
+  /** Visitors that were joined. */
+  readonly #connections = new Connections()
   /** Whether the client is there to be told of visitors. */
   #isLost = false
-  #inside = 0
   #resolveClosed: (error: TunnelError | undefined) => void = () => {}
 
   constructor(listener: Listener, options: ServerTunnelOptions) {
@@ -128,6 +111,22 @@ export class ServerTunnel implements TunnelInfo {
 
   get url(): string | undefined {
     return this.site?.url
+  }
+
+  get connections(): number {
+    return this.#connections.size
+  }
+
+  get stats(): Stats {
+    return this.#connections.stats
+  }
+
+  close(options: CloseOptions = {}): Promise<void> {
+    return this.#connections.close(options, (grace) => {
+      const message = 'the tunnel was closed at the server, by who runs it'
+      this.#options.takeBack(this, new TunnelError('closed-by-server', message))
+      return this.#connections.finish(grace)
+    })
   }
 
   /** How many visitors wait for their data stream. */
@@ -162,11 +161,11 @@ export class ServerTunnel implements TunnelInfo {
     turnAway: (error: TunnelError) => void = () => reset(stream),
   ): void {
     const id = randomUUID()
-    const { exchanges, onReject } = this.#options
+    const { exchanges } = this.#options
     const error = this.#whyNot(visitor) ?? reserve.keep()
     if (error) {
       turnAway(error)
-      onReject({ id, visitor, error })
+      this.#reject({ id, visitor, error })
       return
     }
 
@@ -189,11 +188,16 @@ export class ServerTunnel implements TunnelInfo {
     const waiting = this.#take(id)
     if (!waiting) return
     waiting.turnAway(error)
-    this.#options.onReject({ id, visitor: waiting.visitor, error })
+    this.#reject({ id, visitor: waiting.visitor, error })
   }
 
-  /** Frees the port at once and turns away who waits. */
-  close(error?: TunnelError): void {
+  /** Counts datagrams that were dropped. */
+  countDrops(count: number): void {
+    this.#connections.drops += count
+  }
+
+  /** Frees the port at once and turns away who waits. Visitors inside stay. */
+  end(error?: TunnelError): void {
     this.#listener.close()
     for (const id of this.#waiting.keys()) {
       this.turnAway(id, error ?? new TunnelError('closed', 'the tunnel was closed'))
@@ -210,7 +214,7 @@ export class ServerTunnel implements TunnelInfo {
     if (exchanges.size >= maxWaitingTotal && waiting >= OWN_PLACES)
       return tooMany(`${maxWaitingTotal} visitors wait at this server`, 'waitingTotal')
     // Flows have a bound of their own.
-    if (this.protocol !== 'udp' && waiting + this.#inside >= maxVisitors)
+    if (this.protocol !== 'udp' && waiting + this.#connections.size >= maxVisitors)
       return tooMany(`${maxVisitors} visitors are at this tunnel`, 'visitors')
     if (this.#isLost && whileLost === 'refuse') {
       return new TunnelError('connection-lost', 'the control connection of the tunnel is lost')
@@ -241,9 +245,13 @@ export class ServerTunnel implements TunnelInfo {
     if (!waiting) return
     const { visitor, stream } = waiting
     const connection = joinConnection({ id, visitor, fromVisitor: stream, fromTarget: dataStream })
-    this.#inside++
-    connection.closed.then(() => this.#inside--)
+    this.#connections.add(connection, stream, dataStream)
     this.#options.onConnection(connection, stream, dataStream)
+  }
+
+  #reject(rejection: Rejection): void {
+    this.#connections.rejections++
+    this.#options.onReject(rejection)
   }
 
   /** The visitor with this id, which from now on waits no more. */

@@ -12,10 +12,11 @@ import { Reception } from './reception.js'
 import { type Permit, Secrets, secretRevoked } from './secrets.js'
 import type { Refusal, Server, ServerEvents } from './server-info.js'
 import { readServerOptions, type ServerOptions, type Settings } from './server-options.js'
-import type { Exchanges, TunnelInfo } from './server-tunnel.js'
+import type { Exchanges } from './server-tunnel.js'
 import { Session } from './session.js'
 import { listenTcp } from './tcp.js'
 import { type ServerSecurity, serverSecurity } from './tls-options.js'
+import type { TunnelInfo } from './tunnel-info.js'
 
 /**
  * Starts a tunnel server; resolves when it listens. Rejects with `invalid-option`, `insecure-address`,
@@ -106,6 +107,10 @@ class TunnelServer extends Emitter<ServerEvents> implements Server {
     return this.#security.keys ? undefined : true
   }
 
+  get closing(): boolean {
+    return this.#connections.closing
+  }
+
   get connections(): number {
     return this.#connections.size
   }
@@ -187,6 +192,7 @@ class TunnelServer extends Emitter<ServerEvents> implements Server {
       cutSilent: (connections, timeout) => this.#connections.cutSilent(connections, timeout, 'bytesOut'),
       onLost: (client, error) => this.tell('disconnect', this.#refusal(client, error, permit.name)),
       onBack: (client) => this.tell('reconnect', client),
+      onHeartbeat: (client) => this.tell('heartbeat', client),
       onEnd: () => {
         this.#sessions.get(session)?.()
         this.#sessions.delete(session)

@@ -2,10 +2,11 @@ import { errorFromPeer, TunnelError, toTunnelError } from './errors.js'
 import { type GrantOptions, grant } from './grant.js'
 import { errorFields, type FromClient, type fromClient, type Message, violation } from './protocol.js'
 import type { GrantedAddress } from './public-address.js'
-import type { ServerTunnel, TunnelInfo } from './server-tunnel.js'
+import type { ServerTunnel } from './server-tunnel.js'
+import type { TunnelInfo } from './tunnel-info.js'
 
 /** What the tunnels of a session have from it. */
-export interface SessionTunnelsOptions extends GrantOptions {
+export interface SessionTunnelsOptions extends Omit<GrantOptions, 'takeBack'> {
   maxTunnels: number
   /** Resolves when the client has read enough to be told more; with false, when the control connection is gone. */
   hasRoom(): Promise<boolean>
@@ -18,8 +19,10 @@ type Forward = Message<typeof fromClient, 'forward'>
 export class SessionTunnels {
   readonly #options: SessionTunnelsOptions
   readonly #tunnels = new Map<number, ServerTunnel>()
-  /** Of these, those that the client has not asked for again since it came back. */
-  #kept = new Set<number>()
+  /** Those that were closed at the server, and why. The client may be lost before it hears of that. */
+  readonly #takenBack = new Map<number, TunnelError>()
+  /** While the client that came back says what it still wants: what it has not asked for again. */
+  #kept: Set<number> | undefined
 
   constructor(options: SessionTunnelsOptions) {
     this.#options = options
@@ -27,6 +30,11 @@ export class SessionTunnels {
 
   get size(): number {
     return this.#tunnels.size
+  }
+
+  /** Whether the client has anything to come back for, if only to hear that it was taken. */
+  get areWanted(): boolean {
+    return this.#tunnels.size + this.#takenBack.size > 0
   }
 
   /** How many visitors wait for their data stream. */
@@ -68,7 +76,7 @@ export class SessionTunnels {
     for (const [number, tunnel] of this.#tunnels) {
       if (address.protocol !== tunnel.protocol || !isAt(tunnel, address)) continue
       this.#tunnels.delete(number)
-      tunnel.close(error)
+      tunnel.end(error)
       return true
     }
     return false
@@ -76,7 +84,7 @@ export class SessionTunnels {
 
   /** Closes all. */
   end(error: TunnelError): void {
-    for (const tunnel of this.#tunnels.values()) tunnel.close(error)
+    for (const tunnel of this.#tunnels.values()) tunnel.end(error)
     this.#tunnels.clear()
   }
 
@@ -84,11 +92,15 @@ export class SessionTunnels {
     const number = message.tunnel
     const kept = this.#tunnels.get(number)
     if (kept) return this.#resume(kept, message)
+    const takenBack = this.#takenBack.get(number)
+    // Unless it has just come back, it has heard, and the number stands for another tunnel.
+    this.#takenBack.delete(number)
     try {
+      if (takenBack && this.#kept) throw takenBack
       const tunnel = await this.#open(message)
       if (!isCurrent()) {
         // Whoever asked for it has gone meanwhile.
-        tunnel.close()
+        tunnel.end()
         return
       }
       this.#tunnels.set(number, tunnel)
@@ -106,7 +118,7 @@ export class SessionTunnels {
 
   /** The client is back and still wants a tunnel that was kept for it. */
   #resume(tunnel: ServerTunnel, { tunnel: number, ...asked }: Forward): void {
-    if (!this.#kept.delete(number)) throw violation(`asked for tunnel ${number} twice`)
+    if (!this.#kept?.delete(number)) throw violation(`asked for tunnel ${number} twice`)
     const { protocol, port, path = '', hostname = '' } = asked
     if (protocol !== tunnel.protocol || !isAt(tunnel, { port, path, hostname }))
       throw violation(`asked for another tunnel ${number} than it had`)
@@ -116,8 +128,10 @@ export class SessionTunnels {
 
   /** The client is back, and has asked by now for what it still wants. */
   #giveUpKept(): void {
+    if (!this.#kept) return
     for (const number of this.#kept) this.#close(number)
-    this.#kept.clear()
+    this.#takenBack.clear()
+    this.#kept = undefined
   }
 
   #forwarded(number: number, { host: own, port, path, site }: ServerTunnel): void {
@@ -136,7 +150,10 @@ export class SessionTunnels {
     }
     const giveBack = permit.addTunnel()
     try {
-      const tunnel = await grant(message, this.#options)
+      const tunnel = await grant(message, {
+        ...this.#options,
+        takeBack: (tunnel, error) => this.#takeBack(message.tunnel, tunnel, error),
+      })
       tunnel.closed.then(giveBack)
       return tunnel
     } catch (error) {
@@ -145,15 +162,27 @@ export class SessionTunnels {
     }
   }
 
+  /** The client gives a tunnel back. */
   #close(number: number): void {
     const tunnel = this.#tunnels.get(number)
     // Both sides may have closed it at the same time; then the client knows already.
     if (!tunnel) return
+    tunnel.end()
+    this.#closed(number, new TunnelError('closed', 'the tunnel was closed'))
+  }
+
+  /** A tunnel is closed at the server, unless it is gone already. */
+  #takeBack(number: number, tunnel: ServerTunnel, error: TunnelError): void {
+    if (this.#tunnels.get(number) !== tunnel) return
+    this.#takenBack.set(number, error)
+    tunnel.end(error)
+    this.#closed(number, error)
+  }
+
+  #closed(number: number, error: TunnelError): void {
     this.#tunnels.delete(number)
     // The number is free again, also for another tunnel.
-    this.#kept.delete(number)
-    tunnel.close()
-    const error = new TunnelError('closed', 'the tunnel was closed')
+    this.#kept?.delete(number)
     this.#options.send({ type: 'closed', tunnel: number, ...errorFields(error) })
   }
 }

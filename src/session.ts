@@ -27,6 +27,7 @@ export interface SessionOptions
   cutSilent(connections: Iterable<Connection>, timeout: number): () => void
   onLost(client: SocketAddress, error: TunnelError): void
   onBack(client: SocketAddress): void
+  onHeartbeat(client: SocketAddress): void
   onEnd(): void
 }
 
@@ -107,6 +108,7 @@ export class Session {
         this.#heard = performance.now()
         this.#keys.forgetUsed()
         this.#rate.count(message.type)
+        if (message.type === 'heartbeat') this.#options.onHeartbeat(client)
         await this.#tunnels.handle(message, isCurrent)
       }
     } catch (caught) {
@@ -158,8 +160,9 @@ export class Session {
     }
     this.#control = { state: 'up', channel }
     this.#client = client
+    if (before.state === 'new') return
     this.#tunnels.keepAll()
-    if (before.state !== 'new') this.#options.onBack(client)
+    this.#options.onBack(client)
   }
 
   #welcome(channel: ServerChannel, proof: string | null, used: string | undefined): void {
@@ -172,7 +175,7 @@ export class Session {
     const { resumeTimeout, heartbeatTimeout, cutSilent, onLost } = this.#options
     const spareSilent = cutSilent(this.#connections, Math.max(resumeTimeout, heartbeatTimeout))
     // One without tunnels has nothing to come back for, and would take a client's place.
-    if (resumeTimeout > 0 && this.#tunnels.size > 0) {
+    if (resumeTimeout > 0 && this.#tunnels.areWanted) {
       const timer = setTimeout(() => this.#end(error), resumeTimeout).unref()
       this.#control = { state: 'lost', timer, spareSilent }
       this.#tunnels.lose()

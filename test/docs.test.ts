@@ -354,6 +354,12 @@ const causes = {
     await tunnel.close()
     return (await closed).error
   },
+  async 'closed-by-server'() {
+    await using server = await createServer()
+    const tunnel = await openTunnel(3000, { server })
+    for (const info of server.tunnels) await info.close()
+    return tunnel.closed
+  },
   async 'connection-lost'() {
     await using server = pipe(['server', '--port', '0'])
     const tunnel = await openTunnel(3000, { server: await server.stdout.line(/^pipe:/), reconnect: false })
