@@ -4,6 +4,7 @@ import { type WaitOptions, withDeadline } from './deadline.js'
 import { reasonOf, TunnelError } from './errors.js'
 import { readHostHeader } from './host-header.js'
 import type { LocalSettings } from './local-tunnel.js'
+import { checkLogger, type Logger } from './logger.js'
 import { checkInteger, checkTimeout, invalidOption, MAX_TIMEOUT } from './options.js'
 import { checkProxyProtocol, type ProxyProtocol } from './proxy-header.js'
 import { parseTarget, type Target } from './target.js'
@@ -39,6 +40,8 @@ export interface LocalOptions extends WaitOptions {
   flowTimeout?: number
   /** Flows of a UDP tunnel at a time; one more ends the one that was silent the longest. Default 1,024, or what the server says. */
   maxFlows?: number
+  /** Who is told what happens, such as `pino()` or `console`. Default: nobody. */
+  logger?: Logger
   /** Lets the process end while the tunnel is open. Default false. */
   unref?: boolean
   /** Milliseconds until the public address is open. Default 10,000. */
@@ -56,6 +59,7 @@ const NAMES: Record<keyof LocalOptions, true> = {
   waitForTarget: true,
   flowTimeout: true,
   maxFlows: true,
+  logger: true,
   unref: true,
   timeout: true,
   signal: true,
@@ -83,11 +87,13 @@ export function readLocalOptions(target: Target, options: LocalOptions): Checked
     waitForTarget = false,
     flowTimeout,
     maxFlows,
+    logger,
     unref = false,
   } = options
   const parsed = parseTarget(target)
   checkProxyProtocol(proxyProtocol)
   checkLists({ allow, deny })
+  checkLogger(logger)
   if (flowTimeout !== undefined) checkTimeout('flowTimeout', flowTimeout)
   if (maxFlows !== undefined) checkInteger('maxFlows', maxFlows, 1, 1_000_000)
   if (typeof waitForTarget !== 'boolean') checkInteger('waitForTarget', waitForTarget, 1, MAX_TIMEOUT)
@@ -116,6 +122,7 @@ export function readLocalOptions(target: Target, options: LocalOptions): Checked
     flowTimeout,
     maxFlows,
     waitForTarget,
+    logger,
     unref,
   }
 }

@@ -13,6 +13,7 @@ import { TunnelError, toTunnelError } from './errors.js'
 import { hostRewriter } from './host-header.js'
 import type { PublicName } from './http/access.js'
 import type { SocketAddress, Visitor } from './listener.js'
+import { type Logger, logTunnel } from './logger.js'
 import type { Protocol } from './protocol.js'
 import { type ProxyProtocol, proxyHeader } from './proxy-header.js'
 import { reset } from './stream.js'
@@ -33,6 +34,7 @@ export interface LocalSettings {
   conditions: CheckedConditions | undefined
   /** Who may come in, by address. */
   mayVisit: MayVisit
+  logger: Logger | undefined
   unref: boolean
 }
 
@@ -91,7 +93,7 @@ export class LocalTunnel extends Emitter<TunnelEvents> implements Tunnel {
 
   constructor(options: LocalTunnelOptions) {
     super()
-    const { target, host, port, path, protocol, limit, conditions } = options
+    const { target, host, port, path, protocol, limit, conditions, logger } = options
     const address =
       path === undefined ? `${target.scheme}://${formatAddress({ host, port })}` : `unix:${path}`
     this.url = options.site?.url ?? address
@@ -107,6 +109,7 @@ export class LocalTunnel extends Emitter<TunnelEvents> implements Tunnel {
     this.#options = options
     if (limit !== undefined) this.#throttle = { in: new Throttle(limit), out: new Throttle(limit) }
     if (conditions) this.#network = new Network(conditions)
+    if (logger) logTunnel(this, logger)
   }
 
   get connections(): number {

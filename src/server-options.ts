@@ -2,6 +2,7 @@ import { isAnyAddress, isLoopback } from './address.js'
 import type { WaitOptions } from './deadline.js'
 import { TunnelError } from './errors.js'
 import { type HttpOptions, readHttpOptions } from './http-options.js'
+import { checkLogger, type Logger } from './logger.js'
 import {
   checkHost,
   checkInteger,
@@ -60,6 +61,8 @@ export interface ServerOptions extends WaitOptions {
   flowTimeout?: number
   /** How much the server takes on. */
   limits?: ServerLimits
+  /** Who is told what happens, such as `pino()` or `console`. Default: nobody. */
+  logger?: Logger
   /** Lets the process end while the server is open. Default false. */
   unref?: boolean
   /** Milliseconds until the server listens. Default 10,000. */
@@ -111,6 +114,7 @@ const NAMES: Record<keyof ServerOptions, true> = {
   resumeTimeout: true,
   flowTimeout: true,
   limits: true,
+  logger: true,
   unref: true,
   timeout: true,
   signal: true,
@@ -136,7 +140,7 @@ export function readServerOptions(options: ServerOptions) {
   checkNames('options', options, Object.keys(NAMES))
   if (options.limits !== undefined) checkNames('limits', options.limits, Object.keys(LIMITS))
   const { host = '127.0.0.1', port = 0, publicHost, ports, sockets } = options
-  const { secret, tls, insecure = false, allow, deny, unref = false } = options
+  const { secret, tls, insecure = false, allow, deny, logger, unref = false } = options
   const { handshakeTimeout = 5_000, exchangeTimeout = 10_000, timeout = 10_000, signal } = options
   const { heartbeatInterval = 5_000, heartbeatTimeout = 15_000 } = options
   const { resumeTimeout = 30_000, flowTimeout = 60_000 } = options
@@ -154,6 +158,7 @@ export function readServerOptions(options: ServerOptions) {
   const secrets = readSecrets(secret, options.secrets)
   checkServerTls(tls)
   checkLists({ allow, deny })
+  checkLogger(logger)
   if (sockets !== undefined) checkSocketFolder(sockets)
   for (const [name, value] of Object.entries({
     handshakeTimeout,
@@ -203,6 +208,7 @@ export function readServerOptions(options: ServerOptions) {
     secrets,
     tls,
     mayVisit: visitorFilter({ allow, deny }),
+    logger,
     unref,
     handshakeTimeout,
     exchangeTimeout,

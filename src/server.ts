@@ -8,6 +8,7 @@ import { Emitter } from './emitter.js'
 import { TunnelError } from './errors.js'
 import type { Front } from './http/front.js'
 import { type Listener, listenOnAll, type SocketAddress } from './listener.js'
+import { logServer } from './logger.js'
 import { Reception } from './reception.js'
 import { type Permit, Secrets, secretRevoked } from './secrets.js'
 import type { Refusal, Server, ServerEvents } from './server-info.js'
@@ -39,6 +40,7 @@ export async function createServer(options: ServerOptions = {}): Promise<Server>
     })
     // No client is handed over before the event loop turns, and by then the server is there.
     const server = new TunnelServer(listener, settings, security, front)
+    if (settings.logger) logServer(server, settings.logger)
     return server
   })
 }

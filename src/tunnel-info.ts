@@ -1,3 +1,4 @@
+import { formatAddress } from './address.js'
 import type { CloseOptions, Stats } from './connections.js'
 import type { TunnelError } from './errors.js'
 import type { SocketAddress } from './listener.js'
@@ -38,4 +39,11 @@ export interface TunnelInfo {
    * inside any more: visitors get `grace` milliseconds (default 0) to finish.
    */
   close(options?: CloseOptions): Promise<void>
+}
+
+/** Where its visitors connect: `127.0.0.1:41234`, `udp:127.0.0.1:41234` or `unix:/tmp/x.sock`. */
+export function formatTunnel({ protocol, host, port, path, url }: TunnelInfo): string {
+  if (url !== undefined) return url
+  if (path !== undefined) return `unix:${path}`
+  return `${protocol === 'udp' ? 'udp:' : ''}${formatAddress({ host, port })}`
 }

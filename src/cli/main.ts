@@ -73,6 +73,16 @@ const linkOptions = [
   config,
 ]
 
+/** What `pipe server` tells of what happens. */
+const logOptions = [
+  new Option('--log-level <level>', 'what is told at least')
+    .choices(['debug', 'info', 'warn', 'error'])
+    .default('info'),
+  new Option('--log-format <format>', 'for people, or one JSON object a line')
+    .choices(['pretty', 'json'])
+    .default('pretty'),
+]
+
 const program = new Command('pipe')
   .description('Makes a local service reachable through a tunnel.')
   .version(version)
@@ -154,7 +164,7 @@ const serverCommand = program
   .addOption(config)
   .showHelpAfterError('(pipe server --help lists the options)')
   .action(async (options) => (await import('./server.js')).runServer(options))
-for (const option of listOptions) serverCommand.addOption(option)
+for (const option of [...listOptions, ...logOptions]) serverCommand.addOption(option)
 
 // A reader that leaves early, as in `pipe expose 3000 | head -1`, is no reason to end.
 for (const stream of [process.stdout, process.stderr]) stream.on('error', () => {})

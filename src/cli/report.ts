@@ -5,6 +5,7 @@ import type { Connection, ConnectionEnd, Rejection } from '../connection.js'
 import type { Drop } from '../drops.js'
 import { TunnelError } from '../errors.js'
 import { formatVisitor, type Visitor } from '../listener.js'
+import { datagrams } from '../logger.js'
 import type { Tunnel } from '../tunnel.js'
 import { GRACE, writeLine } from './exit.js'
 import { inFlags } from './flags.js'
@@ -130,11 +131,6 @@ export function jsonReport(output: NodeJS.WriteStream, names: Names | undefined)
       )
     },
   }
-}
-
-/** `1 datagram`, `2 datagrams`. */
-export function datagrams(count: number): string {
-  return `${count} datagram${count === 1 ? '' : 's'}`
 }
 
 /** What the first Ctrl-C tells while visitors are inside. */

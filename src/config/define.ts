@@ -30,7 +30,7 @@ export interface LinkConfig extends SecretConfig {
 }
 
 /** A tunnel, with the options of `openTunnel`. */
-export interface TunnelConfig extends Omit<WantedTunnel, 'target'> {
+export interface TunnelConfig extends Omit<WantedTunnel, 'target' | 'logger'> {
   /** What to expose, as in `pipe expose`: `3000`, `'8080:localhost:3000'`, `'udp://localhost:53'`, `'unix:app.sock'`. */
   target: number | string
 }
@@ -38,7 +38,7 @@ export interface TunnelConfig extends Omit<WantedTunnel, 'target'> {
 /** A server, with the options of `createServer`. */
 export interface ServerConfig
   extends SecretConfig,
-    Omit<ServerOptions, 'secret' | 'secrets' | 'tls' | 'unref' | 'timeout' | 'signal'> {
+    Omit<ServerOptions, 'secret' | 'secrets' | 'tls' | 'logger' | 'unref' | 'timeout' | 'signal'> {
   /** More secrets, by their names. */
   secrets?: Readonly<Record<string, SecretConfig & Omit<NamedSecret, 'secret'>>>
   /** Encrypts with this certificate, in PEM. `false`: does not encrypt. Default: encrypts by the secret, if any. */
