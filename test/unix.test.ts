@@ -315,7 +315,7 @@ describe.skipIf(process.platform === 'win32')("a server's folder for unix socket
     for (const listen of ['unix:/tmp/x.sock', 'unix:x.sock']) {
       const opening = openTunnel(3000, { server, listen })
       await expect(opening).rejects.toMatchObject({ code: 'path-not-allowed' })
-      await expect(opening).rejects.toThrow('--sockets')
+      await expect(opening).rejects.toThrow('start it with the option sockets')
     }
   })
 
