@@ -263,7 +263,6 @@ export class LocalTunnel extends Emitter<TunnelEvents> implements Tunnel {
   }
 
   #release(): Promise<void> {
-    this.#agent?.destroy()
     this.#released ??= this.#options.release()
     return this.#released
   }
@@ -272,6 +271,7 @@ export class LocalTunnel extends Emitter<TunnelEvents> implements Tunnel {
     await this.#options.giveBack()
     for (const joining of this.#joining.values()) joining.abort(new Error('closing'))
     await this.#connections.finish(grace)
+    this.#agent?.destroy()
     await this.#release()
     this.#resolveClosed(undefined)
   }

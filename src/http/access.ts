@@ -37,7 +37,7 @@ export async function reach(name: PublicName, signal: AbortSignal, unref: boolea
     })
   await untilItWorks(attempt, { attempts: Number.POSITIVE_INFINITY, signal, unref }).catch((error) => {
     const isLate = signal.aborted && (signal.reason as TunnelError).code === 'timeout'
-    throw isLate && last ? last : error
+    throw isLate ? (last ?? unreachable(name.url, new Error('no answer in time'))) : error
   })
 }
 

@@ -54,9 +54,11 @@ export async function openFront(settings: HttpSettings, options: FrontOptions): 
   // Loaded by who needs it alone.
   const http = await import('node:http')
   const servers: Server[] = []
+  let closed: Promise<void> | undefined
+  const isStopped = () => closed !== undefined
   const names: Names = new Names(settings, () => listener.port)
   const listen = async (address: Address): Promise<Listener> => {
-    const server = serve({ http, names, settings }, options)
+    const server = serve({ http, names, settings, isStopped }, options)
     servers.push(server)
     server.listen({ ...address, backlog: BACKLOG })
     await listening(server, formatAddress(address), options.aborted)
@@ -64,7 +66,6 @@ export async function openFront(settings: HttpSettings, options: FrontOptions): 
     return { host: address.host, port, close: () => closeServer(server) }
   }
   const listener = await listenOnAll(settings, () => {}, listen)
-  let closed: Promise<void> | undefined
   return {
     port: listener.port,
     names,

@@ -23,6 +23,8 @@ export interface VisitOptions {
   http: typeof http
   names: Names
   settings: HttpSettings
+  /** Whether no more requests are taken. */
+  isStopped(): boolean
 }
 
 /** A connection to the HTTP port. Its requests take turns, and each is for the tunnel that it names. */
@@ -63,8 +65,9 @@ export class Visit {
 
   #next(): void {
     const next = this.#waiting.shift()
+    this.#isBusy = next !== undefined
     if (next) next()
-    else this.#isBusy = false
+    else if (this.#options.isStopped()) this.#socket.end()
   }
 
   #serve(

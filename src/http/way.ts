@@ -1,5 +1,6 @@
 import type http from 'node:http'
 import type { SocketAddress } from '../listener.js'
+import { whenTurned } from '../turn.js'
 import type { Site } from './names.js'
 import { type StreamEnd, streamPair } from './stream-pair.js'
 
@@ -54,7 +55,8 @@ export class Way {
   connect(): StreamEnd {
     const { site, visitor, cameTo } = this.#options
     const [ours, theirs] = streamPair()
-    site.take(theirs, visitor, cameTo, (error) => ours.destroy(error))
+    // Node does not listen to it before that, where it is turned away at once.
+    site.take(theirs, visitor, cameTo, (error) => whenTurned(() => ours.destroy(error)))
     return ours
   }
 

@@ -254,6 +254,32 @@ export function startNginx({ proxyProtocol = false }: NginxOptions = {}): Promis
   })
 }
 
+/** nginx in front of another server, with connections to it that it uses again. */
+export function startProxy(upstream: number): Promise<ServerProgram> {
+  return startServer(async (port, folder) => {
+    await writeFile(
+      folder.file('nginx.conf'),
+      `daemon off; master_process off; pid nginx.pid; error_log stderr;
+      events { worker_connections 1024; }
+      http {
+        access_log off; client_max_body_size 0;
+        client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path fastcgi;
+        uwsgi_temp_path uwsgi; scgi_temp_path scgi;
+        upstream tunnels { server 127.0.0.1:${upstream}; keepalive 1; }
+        server {
+          listen 127.0.0.1:${port};
+          location / {
+            proxy_pass http://tunnels; proxy_http_version 1.1; proxy_set_header Connection "";
+            proxy_set_header Host $http_host; proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+          }
+        }
+      }`,
+    )
+    const args = ['-p', folder.path, '-c', folder.file('nginx.conf'), '-e', 'stderr']
+    return { program: 'nginx', args, end: 'SIGTERM' }
+  })
+}
+
 /** Redis that keeps nothing. */
 export function startRedis(): Promise<ServerProgram> {
   return startServer(async (port, folder) => {
