@@ -33,6 +33,7 @@ const docs = [
   'README.md',
   'docs/cli.md',
   'docs/errors.md',
+  'docs/hostnames.md',
   'docs/options.md',
   'docs/security.md',
   'docs/testing.md',
@@ -366,6 +367,23 @@ const causes = {
     server.signal('SIGKILL')
     return tunnel.closed
   },
+  async 'hostname-not-allowed'() {
+    const secrets = {
+      alice: { secret: 'a-secret-for-alice', hostnames: ['shop'] },
+      bob: { secret: 'a-secret-for-bob' },
+    }
+    await using server = await createServer({ http: { port: 0 }, secrets, tls: false })
+    return await rejection(openTunnel(3000, { server, secret: 'a-secret-for-bob', hostname: 'shop' }))
+  },
+  async 'hostname-taken'() {
+    await using server = await createServer({ http: { port: 0 } })
+    await using _first = await openTunnel(3000, { server, hostname: 'shop' })
+    return await rejection(openTunnel(3000, { server, hostname: 'shop' }))
+  },
+  async 'http-unavailable'() {
+    await using server = await createServer()
+    return await rejection(openTunnel(3000, { server, hostname: 'shop' }))
+  },
   'insecure-address': () => rejection(createServer({ host: '0.0.0.0' })),
   'invalid-option': () => rejection(openTunnel(3000, { port: 99_999 })),
   async 'limit-reached'() {
@@ -445,6 +463,11 @@ const causes = {
     await using hook = await receiveWebhooks()
     await fetch(`${hook.url}/paid`, { method: 'POST', body: '{}' })
     return await rejection(hook.expectNone({ within: 1 }).then(() => hook))
+  },
+  async 'url-unreachable'() {
+    const domain = `http://tunnels.localhost:${await freePort()}`
+    await using server = await createServer({ http: { port: 0, domain } })
+    return await rejection(openTunnel(3000, { server, hostname: 'shop', timeout: 3_000 }))
   },
   async 'visitor-denied'() {
     await using tunnel = await forward(0, 3000, { deny: ['127.0.0.1'] })

@@ -234,6 +234,10 @@ describe('a field', () => {
       ...noTexts,
     ],
   }
+  const hexOf = (length: number) => ({
+    right: ['0'.repeat(length), 'f'.repeat(length)],
+    wrong: ['', '0'.repeat(length - 1), '0'.repeat(length + 1), 'F'.repeat(length), ...noTexts],
+  })
   const uuid = {
     right: [id, '00000000-0000-4000-8000-000000000000', 'ffffffff-ffff-4fff-bfff-ffffffffffff'],
     wrong: [
@@ -265,11 +269,18 @@ describe('a field', () => {
     time,
     port: range(0, 65_535),
     count: range(1, Number.MAX_SAFE_INTEGER),
-    protocol: { right: ['tcp', 'udp', 'unix'], wrong: ['TCP', 'sctp', '', ...noTexts] },
+    protocol: { right: ['tcp', 'udp', 'unix', 'http'], wrong: ['TCP', 'sctp', '', ...noTexts] },
     path: optional({
       right: ['/', 'app.sock', '/tmp/Büro 1.sock', 'x'.repeat(108)],
       wrong: ['', 'x'.repeat(109), 'a\0b', 'a\nb', '\u001b', ...noTexts],
     }),
+    label: optional({
+      right: ['a', '0', 'shop', 'a-b', 'x'.repeat(63)],
+      wrong: ['', '-a', 'a-', 'A', 'a.b', 'a_b', 'ä', 'a\n', 'x'.repeat(64), ...noTexts],
+    }),
+    digest: optional(hexOf(96)),
+    scheme: optional({ right: ['http', 'https'], wrong: ['HTTP', 'ftp', '', ...noTexts] }),
+    probe: optional(hexOf(32)),
     silence: optional(time),
     flows: optional(range(1, 1_000_000)),
     whileLost: optional({ right: ['wait', 'refuse'], wrong: ['WAIT', '', 'close', ...noTexts] }),
