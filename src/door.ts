@@ -43,7 +43,8 @@ export interface Newcomer {
 
 /** The door of a server. All is counted by address, and for IPv6 by network, as one user has one at least. */
 export class Door {
-  readonly #limits: DoorLimits
+  /** They may change. */
+  limits: DoorLimits
   /** Newcomers by network. */
   readonly #newcomers = new Map<string, number>()
   #strangers = 0
@@ -53,7 +54,7 @@ export class Door {
   readonly #waiting = new Set<() => void>()
 
   constructor(limits: DoorLimits) {
-    this.#limits = limits
+    this.limits = limits
   }
 
   /**
@@ -63,7 +64,7 @@ export class Door {
    */
   enter(address: string): Newcomer {
     const network = networkOf(address)
-    const { newcomers, newcomersPerAddress } = this.#limits
+    const { newcomers, newcomersPerAddress } = this.limits
     const isKnown = this.#clients.has(network)
     const count = this.#newcomers.get(network) ?? 0
     if (count >= newcomersPerAddress && count >= newcomersPerAddress + this.#expected(network)) {

@@ -88,15 +88,19 @@ function unbounded(name: string): Omit<SecretSettings, 'secret'> {
   return { name, ports: undefined, maxTunnels: Number.POSITIVE_INFINITY, hostnames: undefined }
 }
 
+/** Names that holders of some of them have for themselves. */
+function reservedBy(settings: readonly SecretSettings[]): string[] {
+  return settings.flatMap(({ hostnames = [] }) => hostnames)
+}
+
 /** The secrets of a server while it runs. */
 export class Secrets {
-  readonly #permits: readonly Permit[]
+  #permits: readonly Permit[]
   /** What clients of a server without secrets have. */
   readonly #forAll = new Permit(undefined)
 
   constructor(settings: readonly SecretSettings[]) {
-    const reserved = settings.flatMap(({ hostnames = [] }) => hostnames)
-    this.#permits = settings.map((one) => new Permit(one, reserved))
+    this.#permits = settings.map((one) => new Permit(one, reservedBy(settings)))
   }
 
   /** Whether clients have to prove that they hold one. They do also when the last was revoked. */
@@ -140,14 +144,31 @@ export class Secrets {
     }
     permit.revoke()
   }
+
+  /** Puts others in their place. Those that are not among them are revoked; gives back the names of these. */
+  replace(settings: readonly SecretSettings[]): string[] {
+    const before = this.#permits
+    this.#permits = settings.map((one) => {
+      const kept = before.find(
+        ({ settings }) => settings?.name === one.name && settings.secret === one.secret,
+      )
+      if (!kept) return new Permit(one, reservedBy(settings))
+      kept.settings = one
+      kept.reserved = reservedBy(settings)
+      return kept
+    })
+    const gone = before.filter((one) => !this.#permits.includes(one))
+    for (const permit of gone) permit.revoke()
+    return gone.flatMap(({ name }) => name ?? [])
+  }
 }
 
 /** What a secret gives its holders: all clients that logged in with it have the same one. */
 export class Permit {
-  /** None where the server asks for no secret. */
-  readonly settings: SecretSettings | undefined
+  /** None where the server asks for no secret. What it gives may change. */
+  settings: SecretSettings | undefined
   /** Names that holders of some secret have for themselves. */
-  readonly #reserved: readonly string[]
+  reserved: readonly string[]
   #isRevoked = false
   #tunnels = 0
   /** The streams of visitors that are inside by it. */
@@ -155,7 +176,7 @@ export class Permit {
 
   constructor(settings: SecretSettings | undefined, reserved: readonly string[] = []) {
     this.settings = settings
-    this.#reserved = reserved
+    this.reserved = reserved
   }
 
   get name(): string | undefined {
@@ -169,7 +190,7 @@ export class Permit {
   /** Whether its holders may have an HTTP tunnel of this name. */
   mayBeCalled(hostname: string): boolean {
     const own = this.settings?.hostnames
-    return own ? fits(hostname, own) : !fits(hostname, this.#reserved)
+    return own ? fits(hostname, own) : !fits(hostname, this.reserved)
   }
 
   /** Throws `limit-reached` where there are as many tunnels as there may be; else gives back what ends this one. */

@@ -5,6 +5,7 @@ import type { CloseOptions, Stats } from './connections.js'
 import type { Drop } from './drops.js'
 import type { TunnelError } from './errors.js'
 import type { SocketAddress } from './listener.js'
+import type { ServerChanges } from './server-options.js'
 import type { TunnelInfo } from './tunnel-info.js'
 
 /** The events of a {@link Server} and what their listeners are called with. */
@@ -71,4 +72,10 @@ export interface Server extends EventEmitter<ServerEvents>, AsyncDisposable {
    * closed, and visitors inside are cut. Throws `invalid-option` where there is none of that name.
    */
   revoke(name: string): void
+  /**
+   * Changes options while it runs; those that are left out stay as they are. Secrets that are not among `secrets` any more are
+   * revoked. Lists and new secrets hold at once, `ports` and `limits` for clients that log in from then on. Rejects with
+   * `invalid-option`, and then nothing has changed.
+   */
+  update(changes: ServerChanges): Promise<void>
 }

@@ -132,6 +132,10 @@ const LIMITS: Record<keyof ServerLimits, true> = {
   flows: true,
 }
 
+/** Options that may change while a server runs. */
+export const changeable = ['secret', 'secrets', 'tls', 'allow', 'deny', 'ports', 'limits'] as const
+export type ServerChanges = Pick<ServerOptions, (typeof changeable)[number]>
+
 /** The options as a server works with them. */
 export type Settings = ReturnType<typeof readServerOptions>
 

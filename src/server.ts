@@ -9,10 +9,17 @@ import { TunnelError } from './errors.js'
 import type { Front } from './http/front.js'
 import { type Listener, listenOnAll, type SocketAddress } from './listener.js'
 import { logServer } from './logger.js'
+import { checkNames } from './options.js'
 import { Reception } from './reception.js'
 import { type Permit, Secrets, secretRevoked } from './secrets.js'
 import type { Refusal, Server, ServerEvents } from './server-info.js'
-import { readServerOptions, type ServerOptions, type Settings } from './server-options.js'
+import {
+  changeable,
+  readServerOptions,
+  type ServerChanges,
+  type ServerOptions,
+  type Settings,
+} from './server-options.js'
 import type { Exchanges } from './server-tunnel.js'
 import { Session } from './session.js'
 import { listenTcp } from './tcp.js'
@@ -39,7 +46,7 @@ export async function createServer(options: ServerOptions = {}): Promise<Server>
       throw error
     })
     // No client is handed over before the event loop turns, and by then the server is there.
-    const server = new TunnelServer(listener, settings, security, front)
+    const server = new TunnelServer(listener, options, settings, security, front)
     if (settings.logger) logServer(server, settings.logger)
     return server
   })
@@ -62,7 +69,9 @@ class TunnelServer extends Emitter<ServerEvents> implements Server {
   readonly httpPort: number | undefined
   readonly #listener: Listener
   readonly #front: Front | undefined
-  readonly #settings: Settings
+  /** As they were given. */
+  #options: ServerOptions
+  #settings: Settings
   readonly #secrets: Secrets
   readonly #security: ServerSecurity | undefined
   readonly #reception: Reception
@@ -76,6 +85,7 @@ class TunnelServer extends Emitter<ServerEvents> implements Server {
 
   constructor(
     listener: Listener,
+    options: ServerOptions,
     settings: Settings,
     security: ServerSecurity | undefined,
     front: Front | undefined,
@@ -87,6 +97,7 @@ class TunnelServer extends Emitter<ServerEvents> implements Server {
     this.httpPort = front?.port
     this.#listener = listener
     this.#front = front
+    this.#options = options
     this.#settings = settings
     this.#secrets = new Secrets(settings.secrets)
     this.#security = security
@@ -135,14 +146,38 @@ class TunnelServer extends Emitter<ServerEvents> implements Server {
 
   revoke(name: string): void {
     this.#secrets.revoke(name)
-    for (const session of this.#sessions.keys()) {
-      if (session.secretName === name) session.close(secretRevoked())
+    this.#dismiss(name)
+  }
+
+  async update(changes: ServerChanges): Promise<void> {
+    checkNames('changes', changes, changeable)
+    const options = { ...this.#options, ...changes }
+    const settings = readServerOptions(options)
+    const security = await serverSecurity(settings.tls, settings.secrets)
+    if (!security !== !this.#security) {
+      throw new TunnelError(
+        'invalid-option',
+        'a server that runs can neither begin to encrypt nor stop it: start it again, or leave secret and tls as they are',
+      )
     }
+    // Whoever accepts connections holds the same object.
+    if (security && this.#security) Object.assign(this.#security, security)
+    this.#options = options
+    this.#settings = settings
+    this.#reception.door.limits = settings
+    for (const name of this.#secrets.replace(settings.secrets)) this.#dismiss(name)
   }
 
   /** Takes a new connection. */
   accept(socket: Socket, client: SocketAddress): void {
     this.#reception.accept(socket, client)
+  }
+
+  /** Lets the holders of a secret go that was revoked. */
+  #dismiss(name: string): void {
+    for (const session of this.#sessions.keys()) {
+      if (session.secretName === name) session.close(secretRevoked())
+    }
   }
 
   /** Serves a client until its control connection ends. */
@@ -175,6 +210,7 @@ class TunnelServer extends Emitter<ServerEvents> implements Server {
   #newSession(permit: Permit): Session {
     const session: Session = new Session({
       ...this.#settings,
+      mayVisit: (address) => this.#settings.mayVisit(address),
       permit,
       exchanges: this.#exchanges,
       names: this.#front?.names,

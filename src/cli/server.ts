@@ -1,14 +1,15 @@
 import { once } from 'node:events'
 import { resolve } from 'node:path'
+import { isDeepStrictEqual } from 'node:util'
 import { DEFAULT_PORT } from '../endpoint.js'
-import { TunnelError } from '../errors.js'
+import { reasonOf, TunnelError } from '../errors.js'
 import type { HttpOptions } from '../http-options.js'
 import { createServer } from '../server.js'
 import type { Server } from '../server-info.js'
-import type { ServerOptions } from '../server-options.js'
+import { changeable, type ServerOptions } from '../server-options.js'
 import { readConfig, readServer } from './config.js'
 import { GRACE, onEndSignals, writeLine } from './exit.js'
-import { type LogArguments, openLog } from './log.js'
+import { type Log, type LogArguments, openLog } from './log.js'
 import { closingLine } from './report.js'
 import { readSecret, type SecretOptions } from './secret.js'
 import { readServerTls, type ServerTlsArguments } from './tls.js'
@@ -27,15 +28,18 @@ type ServerArguments = Omit<ServerOptions, 'secret' | 'tls' | 'http'> &
 
 /** `pipe server`: runs until it is told to end. */
 export async function runServer(options: ServerArguments): Promise<void> {
-  const settings = await readSettings(options)
-  const { logger, say } = await openLog(options)
-  const server = await createServer({ ...settings, logger })
+  const { settings, file } = await readSettings(options)
+  const log = await openLog(options)
+  const server = await createServer({ ...settings, logger: log.logger })
   const closed = once(server, 'close')
   // Before anything is printed: a script may answer the address with a signal at once.
-  const stopListening = onEndSignals((count) => {
-    if (count === 1 && server.connections > 0) say(closingLine(server.connections))
-    server.close({ grace: count === 1 ? GRACE : 0 })
-  })
+  const stopListening = onEndSignals(
+    (count) => {
+      if (count === 1 && server.connections > 0) log.say(closingLine(server.connections))
+      server.close({ grace: count === 1 ? GRACE : 0 })
+    },
+    file === undefined ? undefined : reloader(server, log, options, settings),
+  )
   writeLine(process.stdout, server.address)
   const { host, http, ports, sockets, secret, secrets } = settings
   const terms = [
@@ -47,25 +51,28 @@ export async function runServer(options: ServerArguments): Promise<void> {
     ...(sockets === undefined ? [] : [`unix sockets in ${resolve(sockets)}`]),
     'Ctrl-C closes',
   ]
-  say(terms.join('; '))
+  log.say(terms.join('; '))
   await closed
   stopListening()
 }
 
 /** As the flags say, else the environment, else the file. */
-async function readSettings(options: ServerArguments): Promise<ServerOptions> {
+async function readSettings(
+  options: ServerArguments,
+): Promise<{ settings: ServerOptions; file: string | undefined }> {
   const { config, secret, secretFile, tlsCert, tlsKey, tls: mayEncrypt, ...others } = options
   const { httpPort, domain, trustProxy, logLevel, logFormat, ...flags } = others
   const loaded = await readConfig(config)
-  const file = loaded ? readServer(loaded) : {}
-  return {
+  const inFile = loaded ? readServer(loaded) : {}
+  const settings = {
     port: DEFAULT_PORT,
-    ...file,
+    ...inFile,
     ...flags,
-    http: readHttp({ httpPort, domain, trustProxy }, file),
-    secret: readSecret({ secret, secretFile }) ?? process.env.PIPE_SECRET ?? file.secret,
-    tls: readServerTls({ tlsCert, tlsKey, tls: mayEncrypt }) ?? file.tls,
+    http: readHttp({ httpPort, domain, trustProxy }, inFile),
+    secret: readSecret({ secret, secretFile }) ?? process.env.PIPE_SECRET ?? inFile.secret,
+    tls: readServerTls({ tlsCert, tlsKey, tls: mayEncrypt }) ?? inFile.tls,
   }
+  return { settings, file: loaded?.name }
 }
 
 /** The flags go before the file, each by itself. */
@@ -79,6 +86,33 @@ function readHttp(flags: HttpArguments, file: ServerOptions): HttpOptions | unde
   if (name) throw new TunnelError('invalid-option', `${name} must be left out where there is no --http-port`)
   return undefined
 }
+
+/** What reads the file again, and changes what may change while the server runs. One reading follows the other. */
+function reloader(
+  server: Server,
+  { logger, say }: Log,
+  options: ServerArguments,
+  before: ServerOptions,
+): () => void {
+  let reloaded = Promise.resolve()
+  const reload = async () => {
+    const { settings, file } = await readSettings(options)
+    const names = [...new Set([...Object.keys(before), ...Object.keys(settings)])] as (keyof ServerOptions)[]
+    const fixed = names.filter(
+      (name) => !isChangeable(name) && !isDeepStrictEqual(settings[name], before[name]),
+    )
+    await server.update(Object.fromEntries(changeable.map((name) => [name, settings[name]])))
+    const rest = fixed.length > 0 ? `; ${fixed.join(', ')} will hold when it is started again` : ''
+    say(`${file} was read again${rest}`)
+  }
+  return () => {
+    reloaded = reloaded.then(reload).catch((error) => {
+      logger.error({}, `${reasonOf(error)}; the server stays as it is`)
+    })
+  }
+}
+
+const isChangeable = (name: string) => changeable.some((one) => one === name)
 
 function encryption({ tls }: Server): string {
   if (tls === false) return 'does not encrypt'

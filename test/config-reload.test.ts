@@ -1,0 +1,235 @@
+/** SIGHUP: the configuration file is read again, and what has not changed there goes on. */
+import { once } from 'node:events'
+import type net from 'node:net'
+import { createServer, openTunnel } from 'pipe-tunnel'
+import { describe, expect, type TestContext, test } from 'vitest'
+import { freePort, type Program, pipe, pipeInShell, start } from './helpers/command.js'
+import { project, ready } from './helpers/project.js'
+import { echoTarget } from './helpers/targets.js'
+import { ask, visit } from './helpers/visitor.js'
+
+const SECRET = 'correct-horse-battery'
+const OTHER = 'quite-another-secret'
+
+/** Sends SIGHUP, and resolves with the line that tells of the reading. */
+async function reload(program: Program, line: RegExp): Promise<string> {
+  program.signal('SIGHUP')
+  return program.stderr.line(line)
+}
+
+describe('pipe up', () => {
+  test('opens, closes and changes tunnels over the same control connection, and leaves the others alone', async (context) => {
+    needsSignals(context)
+    await using target = await echoTarget()
+    await using server = await createServer()
+    const port = await freePort()
+    const [kept, gone] = [target.port, target.port]
+    const first = { kept, gone, changed: { target: target.port, port } }
+    await using folder = await project({ 'pipe.config.json': { to: server.address, tunnels: first } })
+    await using program = pipe(['up', '--json'], { cwd: folder.path })
+    const [keptPlace, gonePlace] = [await ready(program, 'kept'), await ready(program, 'gone')]
+    const [client] = server.tunnels.map(({ client }) => client.port)
+    const visitor = await visit(keptPlace)
+    await converse(visitor)
+
+    const then = { kept, changed: { target: target.port, port, deny: ['127.0.0.1'] }, added: target.port }
+    await folder.write('pipe.config.json', { to: server.address, tunnels: then })
+    await reload(program, /^pipe\.config\.json was read again: 2 closed, 2 opened, 1 unchanged$/)
+
+    await converse(visitor)
+    expect(String(await ask(keptPlace, 'hello'))).toBe('hello')
+    expect(String(await ask(await ready(program, 'added'), 'hello'))).toBe('hello')
+    await expect(visit(gonePlace)).rejects.toThrow()
+    await expect(ask({ port }, 'hello')).rejects.toThrow()
+    expect(server.tunnels.map(({ client }) => client.port)).toEqual([client, client, client])
+    visitor.destroy()
+    program.signal('SIGINT')
+    expect((await program.ended()).code).toBe(0)
+  })
+
+  test.for([
+    ['json', '{ "tunnels": { "web": ', /^pipe: pipe\.config\.json:1:\d+: value expected$/],
+    [
+      'json',
+      '{ "tunnels": { "web": { "target": "x" } } }',
+      /^pipe: pipe\.config\.json: tunnels\.web\.target /,
+    ],
+    ['cjs', 'throw new Error("no")', /^pipe: pipe\.config\.cjs:1:\d+: no$/],
+    [
+      'ts',
+      'export default { tunnels: 1 as number }',
+      /^pipe: pipe\.config\.ts: tunnels must be an object, not 1$/,
+    ],
+  ] as const)(
+    'reports a broken file of %s (%s), changes nothing, and takes it once it is mended',
+    async ([ending, broken, complaint], context) => {
+      needsSignals(context)
+      await using target = await echoTarget()
+      const file = `pipe.config.${ending}`
+      const text = (tunnels: object) => {
+        const json = JSON.stringify({ tunnels })
+        return ending === 'json'
+          ? json
+          : `${ending === 'cjs' ? 'module.exports =' : 'export default'} ${json}`
+      }
+      await using folder = await project({ [file]: text({ web: target.port }) })
+      await using program = pipe(['up', '--json'], { cwd: folder.path })
+      const place = await ready(program, 'web')
+      const visitor = await visit(place)
+      await converse(visitor)
+
+      await folder.write(file, broken)
+      await reload(program, complaint)
+      await program.stderr.line(/^the tunnels stay as they are$/)
+      await converse(visitor)
+
+      await folder.write(file, text({ web: target.port, more: target.port }))
+      await reload(program, /was read again: 0 closed, 1 opened, 1 unchanged$/)
+      expect(String(await ask(await ready(program, 'more'), 'hello'))).toBe('hello')
+      await converse(visitor)
+      visitor.destroy()
+    },
+  )
+
+  test('tells of a tunnel that can not be opened, and tries again at the next reading', async (context) => {
+    needsSignals(context)
+    await using target = await echoTarget()
+    await using server = await createServer()
+    const taken = await echoTarget()
+    const { port } = taken
+    await using folder = await project({
+      'pipe.config.json': { to: server.address, tunnels: { web: target.port } },
+    })
+    await using program = pipe(['up', '--json'], { cwd: folder.path })
+    const place = await ready(program, 'web')
+    const tunnels = { web: target.port, more: { target: target.port, port } }
+    await folder.write('pipe.config.json', { to: server.address, tunnels })
+    await reload(program, /^pipe: pipe\.config\.json: tunnels\.more: .*is taken/)
+    expect(String(await ask(place, 'hello'))).toBe('hello')
+
+    await taken[Symbol.asyncDispose]()
+    await reload(program, /was read again: 0 closed, 1 opened, 1 unchanged$/)
+    expect(String(await ask({ port }, 'hello'))).toBe('hello')
+  })
+
+  test('says that another server needs another start', async (context) => {
+    needsSignals(context)
+    await using server = await createServer()
+    await using other = await createServer()
+    await using folder = await project({ 'pipe.config.json': { to: server.address, tunnels: { web: 3000 } } })
+    await using program = pipe(['up'], { cwd: folder.path })
+    await program.stdout.line(/^http:/)
+    await folder.write('pipe.config.json', { to: other.address, tunnels: { web: 3000, more: 3001 } })
+    await reload(program, /^pipe: pipe\.config\.json: what all tunnels share has changed, /)
+    await program.stderr.line(/: 0 closed, 1 opened, 1 unchanged$/)
+    expect([server.tunnels.length, other.tunnels.length]).toEqual([2, 0])
+  })
+
+  test('ends when its terminal is closed, which sends SIGHUP too', async (context) => {
+    needsSignals(context)
+    context.skip(process.platform !== 'linux', 'needs script of util-linux to make a terminal')
+    await using server = await createServer()
+    await using folder = await project({ 'pipe.config.json': { to: server.address, tunnels: { web: 3000 } } })
+    const terminal = start('script', ['-qec', `exec ${pipeInShell} up`, '/dev/null'], { cwd: folder.path })
+    await terminal.stdout.line(/^http:/)
+    const [tunnel] = server.tunnels
+    // With script, the master of its terminal is gone.
+    await terminal[Symbol.asyncDispose]()
+    await tunnel?.closed
+    expect(server.tunnels).toEqual([])
+  })
+})
+
+describe('pipe server', () => {
+  test('takes secrets in and back, and lists of visitors, while who is not concerned stays inside', async (context) => {
+    needsSignals(context)
+    await using target = await echoTarget()
+    const secrets = { ci: { secret: SECRET }, guests: { secret: OTHER } }
+    await using folder = await project({ 'pipe.config.json': { server: { port: 0, secrets } } })
+    await using program = pipe(['server'], { cwd: folder.path })
+    const server = await program.stdout.line(/^pipe:/)
+    await using kept = await openTunnel(target.port, { server, secret: SECRET })
+    await using gone = await openTunnel(target.port, { server, secret: OTHER })
+    const visitor = await visit(kept)
+    await converse(visitor)
+
+    const then = { ci: { secret: SECRET, maxTunnels: 1 }, more: { secret: 'a-third-secret' } }
+    await folder.write('pipe.config.json', { server: { port: 0, secrets: then } })
+    await reload(program, /^pipe\.config\.json was read again$/)
+
+    expect(await gone.closed).toMatchObject({ code: 'secret-revoked' })
+    await converse(visitor)
+    await expect(openTunnel(target.port, { server, secret: OTHER })).rejects.toMatchObject({
+      code: 'secret-wrong',
+    })
+    await expect(openTunnel(target.port, { server, secret: SECRET })).rejects.toMatchObject({
+      code: 'limit-reached',
+    })
+    await using more = await openTunnel(target.port, { server, secret: 'a-third-secret' })
+    expect(String(await ask(more, 'hello'))).toBe('hello')
+
+    await folder.write('pipe.config.json', { server: { port: 1, secrets: then, deny: ['127.0.0.1'] } })
+    await reload(program, /^pipe\.config\.json was read again; port will hold when it is started again$/)
+    await expect(ask(more, 'hello')).rejects.toThrow()
+    await converse(visitor)
+    visitor.destroy()
+  })
+
+  test.for([
+    ['{', /^pipe: pipe\.config\.json:1:2: /],
+    [{ server: { port: 0 } }, /^pipe: a server that runs can neither begin to encrypt nor stop it: /],
+    [
+      { server: { port: 0, secret: SECRET, limits: { tunnels: 0 } } },
+      /^pipe: pipe\.config\.json: server\.limits\.tunnels /,
+    ],
+  ] as const)('reports %j, and stays as it is', async ([broken, complaint], context) => {
+    needsSignals(context)
+    await using target = await echoTarget()
+    await using folder = await project({ 'pipe.config.json': { server: { port: 0, secret: SECRET } } })
+    await using program = pipe(['server'], { cwd: folder.path })
+    const server = await program.stdout.line(/^pipe:/)
+    await using tunnel = await openTunnel(target.port, { server, secret: SECRET })
+    await folder.write('pipe.config.json', broken)
+    await reload(program, complaint)
+    await program.stderr.line(/^the server stays as it is$/)
+    await using other = await openTunnel(target.port, { server, secret: SECRET })
+    for (const one of [tunnel, other]) expect(String(await ask(one, 'hello'))).toBe('hello')
+  })
+
+  test('ends at SIGHUP where it has no file', async (context) => {
+    needsSignals(context)
+    await using program = pipe(['server', '--port', '0'])
+    await program.stdout.line(/^pipe:/)
+    program.signal('SIGHUP')
+    expect((await program.ended()).code).toBe(0)
+  })
+})
+
+describe('server.update', () => {
+  test('changes limits for clients that log in from then on, and leaves out what it is not told', async () => {
+    await using target = await echoTarget()
+    await using server = await createServer({ secret: SECRET, deny: ['192.0.2.1'] })
+    await using before = await openTunnel(target.port, { server })
+    await server.update({ limits: { clients: 1 } })
+    await expect(openTunnel(target.port, { server })).rejects.toMatchObject({ code: 'limit-reached' })
+    expect(String(await ask(before, 'hello'))).toBe('hello')
+    expect(server.secret).toBe(SECRET)
+  })
+
+  test('refuses what can not change while it runs', async () => {
+    await using server = await createServer()
+    await expect(server.update({ port: 1 } as object)).rejects.toMatchObject({ code: 'invalid-option' })
+    await expect(server.update({ secret: SECRET })).rejects.toMatchObject({ code: 'invalid-option' })
+    expect(server.secret).toBeUndefined()
+  })
+})
+
+function needsSignals(context: TestContext): void {
+  if (process.platform === 'win32') context.skip('Windows has no SIGHUP to send')
+}
+
+async function converse(visitor: net.Socket): Promise<void> {
+  visitor.write('?')
+  const [answer] = await once(visitor, 'data')
+  expect(`${answer}`).toBe('?')
+}
