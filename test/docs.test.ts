@@ -1,7 +1,7 @@
 import dgram from 'node:dgram'
 import { once } from 'node:events'
 import { existsSync } from 'node:fs'
-import { readdir } from 'node:fs/promises'
+import { readdir, writeFile } from 'node:fs/promises'
 import { join, normalize } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { pEvent } from 'p-event'
@@ -10,6 +10,7 @@ import { receiveWebhooks } from 'pipe-tunnel/webhooks'
 import { describe, expect, test } from 'vitest'
 import packageJson from '../package.json' with { type: 'json' }
 import { exit } from '../src/cli/exit.js'
+import { type ObjectSchema, type Schema, schema } from '../src/config/schema.js'
 import { errorCodes } from '../src/errors.js'
 import { makeCertificate } from './helpers/certificate.js'
 import { pipe, pipeToEnd, temporaryFolder } from './helpers/command.js'
@@ -32,6 +33,7 @@ import { visit } from './helpers/visitor.js'
 const docs = [
   'README.md',
   'docs/cli.md',
+  'docs/config.md',
   'docs/errors.md',
   'docs/hostnames.md',
   'docs/options.md',
@@ -42,12 +44,14 @@ const snippets = (await Promise.all(docs.map(snippetsOf))).flat()
 /** Those of the other test runners are run in projects of theirs, by runners.test.ts. */
 const isOfOtherRunner = (code: string) => /'pipe-tunnel\/(playwright|jest)'/.test(code)
 const runnable = snippets.filter(({ notRun, code }) => !notRun && !isOfOtherRunner(code))
+/** Those of the configuration file. */
+const isFile = ({ place, language }: Snippet) => place.startsWith('docs/config.md') && language !== 'sh'
 const inLanguage = (language: string) => runnable.filter((snippet) => snippet.language === language)
 const byPlace = (list: Snippet[]) => list.map((snippet) => [snippet.place, snippet] as const)
 
 describe('snippets', () => {
   test('every one is run, or says why it is not', () => {
-    const languages = ['ts', 'js', 'sh', 'json', 'jsonl']
+    const languages = ['ts', 'js', 'sh', 'json', 'jsonl', 'toml']
     const outputs = new Set(snippets.map(({ output }) => output))
     const forgotten = runnable.filter(
       (one) =>
@@ -84,20 +88,59 @@ describe('snippets', () => {
   })
 
   describe.skipIf(process.platform === 'win32')('in a shell', () => {
-    test.each(byPlace(inLanguage('sh')))('the commands at %s do it', async (_place, { code, output }) => {
+    test.each(byPlace(inLanguage('sh')))('the commands at %s do it', async (place, { code, output }) => {
       await using world = await startWorld()
+      const file = inLanguage('json').find(isFile)?.code ?? ''
+      if (place.startsWith('docs/config.md')) {
+        await writeFile(join(world.folder, 'pipe.config.json'), world.place(file))
+      }
       const ending = await runShell(world, code, output?.code)
 
       expect(ending.code, `${ending.stdout}${ending.stderr}`).toBe(0)
     })
 
-    test.each(byPlace(inLanguage('json')))('the npm scripts at %s work', async (_place, snippet) => {
-      await using world = await startWorld()
-      const { scripts }: { scripts: Record<string, string> } = JSON.parse(snippet.code)
-      for (const script of Object.values(scripts)) {
-        expect(await runShell(world, script)).toMatchObject({ code: 0 })
-      }
-    })
+    test.each(byPlace(inLanguage('json').filter((one) => !isFile(one))))(
+      'the npm scripts at %s work',
+      async (_place, snippet) => {
+        await using world = await startWorld()
+        const { scripts }: { scripts: Record<string, string> } = JSON.parse(snippet.code)
+        for (const script of Object.values(scripts)) {
+          expect(await runShell(world, script)).toMatchObject({ code: 0 })
+        }
+      },
+    )
+  })
+})
+
+describe('config.md', () => {
+  const files = runnable.filter((one) => isFile(one) && one.language !== 'text')
+
+  test.each(byPlace(files))('the file at %s is taken, and does it', async (_place, { language, code }) => {
+    await using world = await startWorld()
+    const file = join(world.folder, `pipe.config.${language}`)
+    const isServer = code.startsWith('[server]')
+    // The well-known port may be taken.
+    await writeFile(file, world.place(isServer ? code.replace('[server]', '[server]\nport = 0') : code))
+    await using program = pipe([isServer ? 'server' : 'up'], { cwd: world.folder })
+
+    if (isServer) {
+      await program.stdout.line(/^pipe:/)
+      await program.stderr.line(/public ports: 20000-20100/)
+      return
+    }
+    const url = await program.stdout.line(/^http:/)
+    expect((await fetch(url)).status).toBe(200)
+    await program.stderr.line(/^db: tcp:.* leads to localhost:/)
+  })
+
+  test.each(['What is shared', 'Tunnels'])('names under %s what the schema has', async (heading) => {
+    const { properties } = schema as ObjectSchema
+    const tunnels = (properties.tunnels as ObjectSchema).additionalProperties as { anyOf: Schema[] }
+    const tunnel = tunnels.anyOf.find((one): one is ObjectSchema & Schema => 'properties' in one)
+    const known = heading === 'Tunnels' ? tunnel?.properties : properties
+    const names = Object.keys(known ?? {}).filter((name) => !['$schema', 'tunnels', 'server'].includes(name))
+    const documented = (await tableUnder('docs/config.md', heading)).map(([name]) => name)
+    expect(documented).toEqual(names)
   })
 })
 
@@ -227,19 +270,22 @@ describe('options.md', () => {
 })
 
 describe('cli.md', () => {
-  test.each(['expose', 'forward', 'server'])('has the options that pipe %s --help shows', async (command) => {
-    const { stdout } = await pipeToEnd([command, '--help'])
-    const shown = [...stdout.matchAll(/^ {2}(--\S+(?: [<[][\w.]+[>\]])?)(?: |$)/gm)].map(
-      ([, option]) => option,
-    )
+  test.each(['expose', 'up', 'forward', 'server'])(
+    'has the options that pipe %s --help shows',
+    async (command) => {
+      const { stdout } = await pipeToEnd([command, '--help'])
+      const shown = [...stdout.matchAll(/^ {2}(--\S+(?: [<[][\w.]+[>\]])?)(?: |$)/gm)].map(
+        ([, option]) => option,
+      )
 
-    expect(shown.length).toBeGreaterThan(5)
-    const tables = await Promise.all(
-      [0, 1].map((number) => tableUnder('docs/cli.md', `pipe ${command}`, number)),
-    )
-    const documented = tables.flat().map(([option]) => option)
-    expect(documented.filter((option) => option?.startsWith('--'))).toEqual(shown)
-  })
+      expect(shown.length).toBeGreaterThan(5)
+      const tables = await Promise.all(
+        [0, 1].map((number) => tableUnder('docs/cli.md', `pipe ${command}`, number)),
+      )
+      const documented = tables.flat().map(([option]) => option)
+      expect(documented.filter((option) => option?.startsWith('--'))).toEqual(shown)
+    },
+  )
 
   test('has a section for each command that pipe --help shows', async () => {
     const { stdout } = await pipeToEnd(['--help'])

@@ -14,7 +14,7 @@ import { image } from './docker.js'
 import { echoTarget, httpTarget } from './targets.js'
 
 const repository = fileURLToPath(new URL('../..', import.meta.url))
-const packages = ['@types', 'p-event', 'testcontainers', 'typescript', 'vitest']
+const packages = ['@types', 'jiti', 'p-event', 'testcontainers', 'typescript', 'vitest']
 const secret = 'correct-horse-battery'
 
 /** How long a snippet may take to show what it is to show, in milliseconds. */
@@ -111,6 +111,7 @@ export async function startWorld(): Promise<World> {
   await mkdir(join(modules, '.bin'), { recursive: true })
   await writeFile(join(folder, 'package.json'), '{ "private": true, "type": "module" }')
   await writeFile(join(folder, 'secret.txt'), `${secret}\n`)
+  await writeFile(join(folder, 'tunnels.json'), `{ "tunnels": { "web": ${web.port} } }`)
   await symlink(repository, join(modules, 'pipe-tunnel'), 'junction')
   for (const name of packages) {
     await symlink(join(repository, 'node_modules', name), join(modules, name), 'junction')
