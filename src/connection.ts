@@ -3,7 +3,7 @@ import { reserve } from './descriptors.js'
 import { type TunnelError, toTunnelError } from './errors.js'
 import { Flow } from './flow.js'
 import type { Visitor } from './listener.js'
-import { relay } from './relay.js'
+import { relay, type Tap } from './relay.js'
 import type { Throttle } from './throttle.js'
 
 /** A visitor connection or a flow, as events show it. */
@@ -52,6 +52,8 @@ export interface Joint {
   conditions?: { in: Duplex; out: Duplex } | undefined
   /** What its bytes share the speed with, by direction. */
   throttle?: { in: Throttle; out: Throttle } | undefined
+  /** What looks at the bytes. */
+  tap?: Tap | undefined
 }
 
 /** Joins the two streams of an exchange. They belong to the connection from now on. */
@@ -68,7 +70,7 @@ class Joined implements Connection {
   /** A flow knows how much of it is datagrams. */
   readonly #flows: { fromVisitor?: Flow; fromTarget?: Flow } = {}
 
-  constructor({ id, visitor, fromVisitor, fromTarget, stages, conditions, throttle }: Joint) {
+  constructor({ id, visitor, fromVisitor, fromTarget, stages, conditions, throttle, tap }: Joint) {
     this.id = id
     this.visitor = visitor
     if (fromVisitor instanceof Flow) this.#flows.fromVisitor = fromVisitor
@@ -80,6 +82,7 @@ class Joined implements Connection {
     const ended = relay(fromVisitor, fromTarget, {
       through: { in: passed.map((one) => one.in), out: passed.map((one) => one.out) },
       bytes: this.#bytes,
+      tap,
     })
     this.closed = ended.then(({ error }) => {
       reserve.leave()

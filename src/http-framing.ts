@@ -15,7 +15,7 @@ export interface Head {
   asksUpgrade: boolean
 }
 
-interface Field {
+export interface Field {
   name: string
   value: string
   /** Both, as they came. */
@@ -68,6 +68,14 @@ export function beginsRequest(text: string, methods: readonly string[]): boolean
   return text.includes('\n') || text.length > MAX_HEAD ? false : undefined
 }
 
+/** A line of a head behind the first. */
+export function parseField(line: string): Field {
+  const colon = line.indexOf(':')
+  const name = line.slice(0, Math.max(0, colon))
+  if (!TOKEN.test(name) || FORBIDDEN.test(line)) throw unclear('one of its headers is malformed')
+  return { name, value: line.slice(colon + 1).trim(), line }
+}
+
 export function isNamed(field: Field, name: string): boolean {
   return field.name.toLowerCase() === name
 }
@@ -83,13 +91,6 @@ export function parseChunkSize(line: string): number {
 export function unclear(reason: string): TunnelError {
   const next = 'leave hostHeader out if the target is to see it'
   return new TunnelError('protocol-violation', `a request of the visitor is not clear, as ${reason}: ${next}`)
-}
-
-function parseField(line: string): Field {
-  const colon = line.indexOf(':')
-  const name = line.slice(0, Math.max(0, colon))
-  if (!TOKEN.test(name) || FORBIDDEN.test(line)) throw unclear('one of its headers is malformed')
-  return { name, value: line.slice(colon + 1).trim(), line }
 }
 
 function readCoding(value: string, minor: string): 'chunked' {

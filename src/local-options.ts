@@ -3,6 +3,7 @@ import { type Conditions, readConditions } from './conditions/options.js'
 import { type WaitOptions, withDeadline } from './deadline.js'
 import { reasonOf, TunnelError } from './errors.js'
 import { readHostHeader } from './host-header.js'
+import { type InspectOptions, readInspect } from './inspector/recorder.js'
 import type { LocalSettings } from './local-tunnel.js'
 import { checkLogger, type Logger } from './logger.js'
 import { checkInteger, checkTimeout, invalidOption, MAX_TIMEOUT } from './options.js'
@@ -30,6 +31,8 @@ export interface LocalOptions extends WaitOptions {
   limit?: Rate
   /** A network that is broken on purpose, with latency, loss and more. Default: none. */
   conditions?: Conditions
+  /** Records requests of HTTP/1 and their answers, for `tunnel.requests`. Default false. */
+  inspect?: boolean | InspectOptions
   /** Visitors that may come, as addresses and ranges: `'192.0.2.7'`, `'10.0.0.0/8'`. At most 64. Default: all. */
   allow?: readonly string[]
   /** Visitors that may not, also where `allow` has them. Default: none. */
@@ -54,6 +57,7 @@ const NAMES: Record<keyof LocalOptions, true> = {
   hostHeader: true,
   limit: true,
   conditions: true,
+  inspect: true,
   allow: true,
   deny: true,
   waitForTarget: true,
@@ -82,6 +86,7 @@ export function readLocalOptions(target: Target, options: LocalOptions): Checked
     hostHeader,
     limit,
     conditions,
+    inspect = false,
     allow,
     deny,
     waitForTarget = false,
@@ -116,6 +121,7 @@ export function readLocalOptions(target: Target, options: LocalOptions): Checked
     hostHeader: readHostHeader(hostHeader, parsed),
     limit: rate,
     conditions: conditions === undefined ? undefined : readConditions(conditions, parsed.isUdp),
+    inspect: readInspect(inspect),
     allow,
     deny,
     mayVisit,

@@ -1,18 +1,20 @@
 import type { Agent } from 'node:http'
 import type { Duplex } from 'node:stream'
 import { formatAddress } from './address.js'
+import type { Arrival } from './arrival.js'
 import { Network } from './conditions/network.js'
 import { type CheckedConditions, type Conditions, readConditions } from './conditions/options.js'
 import { joinConnection } from './connection.js'
 import { type CloseOptions, Connections, type Stats } from './connections.js'
-import { type Aborted, Deadline } from './deadline.js'
+import { Deadline } from './deadline.js'
 import { reserve } from './descriptors.js'
 import { gatherDrops } from './drops.js'
 import { Emitter } from './emitter.js'
 import { TunnelError, toTunnelError } from './errors.js'
 import { hostRewriter } from './host-header.js'
 import type { PublicName } from './http/access.js'
-import type { SocketAddress, Visitor } from './listener.js'
+import type { InspectOptions } from './inspector/recorder.js'
+import { type Requests, TunnelRequests } from './inspector/requests.js'
 import { type Logger, logTunnel } from './logger.js'
 import type { Protocol } from './protocol.js'
 import { type ProxyProtocol, proxyHeader } from './proxy-header.js'
@@ -32,6 +34,8 @@ export interface LocalSettings {
   limit: number | undefined
   /** What is wrong with the network; undefined where nothing is to be. */
   conditions: CheckedConditions | undefined
+  /** What is recorded of requests; undefined where nothing is. */
+  inspect: Required<InspectOptions> | undefined
   /** Who may come in, by address. */
   mayVisit: MayVisit
   logger: Logger | undefined
@@ -55,18 +59,6 @@ export interface LocalTunnelOptions extends LocalSettings {
   release(): Promise<void>
 }
 
-/** A visitor that waits to be joined with the target. */
-export interface Arrival {
-  id: string
-  visitor: Visitor
-  /** The address that it came to. */
-  cameTo: SocketAddress
-  /** Gives its stream. Rejects with why there is none, or was given up. */
-  open(aborted: Aborted): Promise<Duplex>
-  /** It can't be joined. */
-  turnAway(error: TunnelError): void
-}
-
 /** The half of a tunnel beside the target: owns the streams to it, and those of the visitors joined with them. */
 export class LocalTunnel extends Emitter<TunnelEvents> implements Tunnel {
   readonly url: string
@@ -81,6 +73,7 @@ export class LocalTunnel extends Emitter<TunnelEvents> implements Tunnel {
   readonly #throttle: { in: Throttle; out: Throttle } | undefined
   /** Made when somebody asks for conditions: visitors that came before do not pass through it. */
   #network: Network | undefined
+  readonly #requests: TunnelRequests | undefined
   /** Visitors that are being joined, by their id. */
   readonly #joining = new Map<string, Deadline>()
   readonly #connections = new Connections()
@@ -93,7 +86,7 @@ export class LocalTunnel extends Emitter<TunnelEvents> implements Tunnel {
 
   constructor(options: LocalTunnelOptions) {
     super()
-    const { target, host, port, path, protocol, limit, conditions, logger } = options
+    const { target, host, port, path, protocol, limit, conditions, inspect, logger } = options
     const address =
       path === undefined ? `${target.scheme}://${formatAddress({ host, port })}` : `unix:${path}`
     this.url = options.site?.url ?? address
@@ -110,6 +103,7 @@ export class LocalTunnel extends Emitter<TunnelEvents> implements Tunnel {
     if (limit !== undefined) this.#throttle = { in: new Throttle(limit), out: new Throttle(limit) }
     if (conditions) this.#network = new Network(conditions)
     if (logger) logTunnel(this, logger)
+    if (inspect) this.#requests = this.#record(inspect)
   }
 
   get connections(): number {
@@ -141,6 +135,22 @@ export class LocalTunnel extends Emitter<TunnelEvents> implements Tunnel {
     const { reach, agentFor } = await import('./http/access.js')
     await Promise.race([reach(site, aborted, unref), closed])
     this.#agent = await agentFor(site.url)
+  }
+
+  get requests(): Requests {
+    if (this.#requests) return this.#requests
+    throw new TunnelError('invalid-option', 'requests are not recorded: open the tunnel with inspect: true')
+  }
+
+  #record(inspect: Required<InspectOptions>): TunnelRequests {
+    const { host, port } = this
+    const joinAgain = (arrival: Omit<Arrival, 'cameTo'>) =>
+      this.join({ ...arrival, cameTo: { address: host, port } })
+    const isHttp = /^https?:/.test(this.url)
+    const requests = new TunnelRequests(inspect, isHttp ? this.url : 'http://localhost', joinAgain)
+    requests.recorder.on('request', (request) => this.tell('request', request))
+    this.closed.then(() => requests.recorder.close())
+    return requests
   }
 
   close(options: CloseOptions = {}): Promise<void> {
@@ -207,7 +217,7 @@ export class LocalTunnel extends Emitter<TunnelEvents> implements Tunnel {
 
   /** Joins a visitor with the target. Never rejects. */
   async join(arrival: Arrival): Promise<void> {
-    const { id, visitor, cameTo, open } = arrival
+    const { id, visitor, cameTo, open, replayOf } = arrival
     const { target, unref, exchangeTimeout, proxyProtocol, hostHeader, mayVisit } = this.#options
     // After a loss the server tells again of who waits.
     if (this.#joining.has(id)) return
@@ -228,6 +238,7 @@ export class LocalTunnel extends Emitter<TunnelEvents> implements Tunnel {
     try {
       const header = proxyProtocol && (await proxyHeader(proxyProtocol, visitor, cameTo))
       const stages = hostHeader === undefined ? undefined : await hostRewriter(hostHeader)
+      const tap = await this.#requests?.tap({ connection: id, visitor, replayOf })
       const fromTarget = keep(
         await target
           .dial({ unref, aborted, onDrop: this.#onDrop, throttle: this.#throttle, network: this.#network })
@@ -240,7 +251,7 @@ export class LocalTunnel extends Emitter<TunnelEvents> implements Tunnel {
       if (header) fromTarget.write(header)
       // A flow drops what is too fast by itself: held back, it would come too late to be of use.
       const shaped = target.isUdp ? {} : { throttle: this.#throttle, conditions: this.#network?.stages() }
-      const connection = joinConnection({ id, visitor, fromVisitor, fromTarget, stages, ...shaped })
+      const connection = joinConnection({ id, visitor, fromVisitor, fromTarget, stages, tap, ...shaped })
       this.#connections.add(connection, fromTarget, fromVisitor)
       this.tell('connection', connection)
     } catch (caught) {

@@ -24,6 +24,20 @@ export interface RelayOptions {
   through?: { in: Duplex[]; out: Duplex[] }
   /** Counts the bytes of each direction as they are handed on, for who wants to know meanwhile. */
   bytes?: ByteCounts
+  /** Looks at what is handed on. */
+  tap?: Tap | undefined
+}
+
+/**
+ * Sees what a relay does, and can't change it: it is told of bytes when they are on their way. Their memory is used again, so it keeps
+ * none of it, and it never throws.
+ */
+export interface Tap {
+  bytes(direction: Direction, chunk: Buffer): void
+  /** A direction has ended by a FIN. */
+  end(direction: Direction): void
+  /** Both streams are closed. */
+  close(): void
 }
 
 /** Bytes by direction. */
@@ -33,7 +47,7 @@ interface ByteCounts {
 }
 
 /** `in` is from the first stream to the second, from a visitor to a target. */
-type Direction = 'in' | 'out'
+export type Direction = 'in' | 'out'
 
 /** How a relay went. */
 export interface RelayEnd {
@@ -55,7 +69,12 @@ export interface RelayEnd {
  * peer never answers.
  */
 export function relay(first: Duplex, second: Duplex, options: RelayOptions = {}): Promise<RelayEnd> {
-  const { halfCloseTimeout = HALF_CLOSE_TIMEOUT, through = NO_STAGES, bytes = { in: 0, out: 0 } } = options
+  const {
+    halfCloseTimeout = HALF_CLOSE_TIMEOUT,
+    through = NO_STAGES,
+    bytes = { in: 0, out: 0 },
+    tap,
+  } = options
   return new Promise((resolve) => {
     let error: Error | undefined
     let silence: NodeJS.Timeout | undefined
@@ -84,15 +103,17 @@ export function relay(first: Duplex, second: Duplex, options: RelayOptions = {})
           // A stage may end before its source does.
           watchSilence()
           sink.end()
+          tap?.end(direction)
         })
       }
       // A FIN behind nothing may have been seen already, while the stream waited to be joined.
       if (source.readableEnded) sourceOnEnd()
       else source.on('end', sourceOnEnd)
 
-      function lastOnBytes(count: number) {
-        bytes[direction] += count
+      function lastOnBytes(chunk: Buffer) {
+        bytes[direction] += chunk.length
         silence?.refresh()
+        tap?.bytes(direction, chunk)
       }
 
       function sourceOnEnd() {
@@ -105,6 +126,7 @@ export function relay(first: Duplex, second: Duplex, options: RelayOptions = {})
         const failed = error ?? failure.error
         if (failed) source.destroy(failed)
         else (stages[0] ?? sink).end()
+        if (!failed && last === source) tap?.end(direction)
       }
     }
 
@@ -131,6 +153,7 @@ export function relay(first: Duplex, second: Duplex, options: RelayOptions = {})
       if (open > 0) return
       clearTimeout(silence)
       for (const stage of [...through.in, ...through.out]) stage.destroy()
+      tap?.close()
       resolve({ bytesIn: bytes.in, bytesOut: bytes.out, ...(error && { error }) })
     }
   })
@@ -146,19 +169,19 @@ interface CopyOptions {
 function streamOnError() {}
 
 /** Hands on what comes, and stops the source while the sink is full. */
-function pass(source: Readable, sink: Writable, onBytes?: (count: number) => void): void {
+function pass(source: Readable, sink: Writable, onBytes?: (chunk: Buffer) => void): void {
   if (isPlainSocket(source) && isPlainSocket(sink) && readReused(source, sourceOnChunk)) return
   source.on('data', (chunk: Buffer) => {
-    onBytes?.(chunk.length)
     if (!sink.write(chunk)) source.pause()
+    onBytes?.(chunk)
   })
   sink.on('drain', () => source.resume())
   source.resume()
 
   /** The memory of the chunk is free again when the kernel has taken it whole, at once or later. */
   function sourceOnChunk(chunk: Buffer): boolean {
-    onBytes?.(chunk.length)
     sink.write(chunk)
+    onBytes?.(chunk)
     if (sink.writableLength === 0) return true
     sink.write(NOTHING, () => source.resume())
     return false

@@ -5,6 +5,8 @@ import type { Connection, Rejection } from './connection.js'
 import type { CloseOptions, Stats } from './connections.js'
 import type { Drop } from './drops.js'
 import type { TunnelError } from './errors.js'
+import type { RecordedRequest } from './inspector/record.js'
+import type { Requests } from './inspector/requests.js'
 import type { Protocol } from './protocol.js'
 
 /** The events of a {@link Tunnel} and what their listeners are called with. */
@@ -13,6 +15,8 @@ export interface TunnelEvents {
   connection: [connection: Connection]
   /** A visitor was turned away, because the target or the server could not be reached. */
   reject: [rejection: Rejection]
+  /** A request has ended: it was answered, or broke off. With the option `inspect` alone. */
+  request: [request: RecordedRequest]
   /** Datagrams were dropped, at the server or here. Once a second at the most. */
   drop: [drop: Drop]
   /** The control connection was lost: the client is about to reconnect. Visitors inside stay. */
@@ -50,6 +54,8 @@ export interface Tunnel extends EventEmitter<TunnelEvents>, AsyncDisposable {
   readonly connections: number
   /** What was counted since it was opened. */
   readonly stats: Stats
+  /** The requests of HTTP/1 that went through it. Throws `invalid-option` where it was opened without `inspect`. */
+  readonly requests: Requests
   /** Resolves, and never rejects, when the tunnel is closed: with the error, where it was not closed by you. */
   readonly closed: Promise<TunnelError | undefined>
   /**

@@ -4,6 +4,7 @@
  */
 import type { Conditions, DirectionConditions } from '../conditions/options.js'
 import type { HttpOptions } from '../http-options.js'
+import type { InspectOptions } from '../inspector/recorder.js'
 import { MAX_TIMEOUT } from '../options.js'
 import type { ServerLimits } from '../server-options.js'
 import type { Config, LinkConfig, SecretConfig, ServerConfig, TunnelConfig } from './define.js'
@@ -128,6 +129,11 @@ const target = either(
   'What to expose, as in `pipe expose`: `3000`, `8080:localhost:3000`, `udp://localhost:53`, `unix:app.sock`.',
 )
 
+const inspect: Table<InspectOptions> = {
+  maxBodySize: whole(0, Number.MAX_SAFE_INTEGER, 'Most bytes of a body that are kept. Default 1048576.'),
+  maxRequests: whole(0, MAX_COUNT, 'Most requests that are kept. Default 1000.'),
+}
+
 /** What each tunnel may have. */
 const tunnel: Table<TunnelConfig> = {
   target,
@@ -143,6 +149,7 @@ const tunnel: Table<TunnelConfig> = {
   hostHeader: text('The host that HTTP requests are made to name.', 'rewrite', 'localhost:3000'),
   limit: rate('Most bytes per second in each direction.'),
   conditions: object(conditions, 'A network that is broken on purpose.'),
+  inspect: either([flag(), object(inspect)], 'Records the requests of HTTP, for the page of the inspector.'),
   ...lists,
   waitForTarget: either(
     [flag(), milliseconds()],

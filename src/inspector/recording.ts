@@ -1,0 +1,102 @@
+import type { Visitor } from '../listener.js'
+import { Body } from './body.js'
+import type { Header, RecordedRequest, RecordedResponse } from './record.js'
+
+/** What a record costs beside its headers and bodies, in bytes, about. */
+const BASE_COST = 1_024
+
+/** Longest url of a request that is not kept, for who is told of it nevertheless. */
+const MAX_URL = 1_024
+
+/** Where a request came from. */
+export interface Origin {
+  connection: string
+  visitor: Visitor
+  replayOf?: number | undefined
+}
+
+/** The head of a request. */
+export interface RequestHead {
+  method: string
+  url: string
+  httpVersion: string
+  headers: Header[]
+}
+
+/** The head of an answer. */
+export interface ResponseHead {
+  status: number
+  statusText: string
+  httpVersion: string
+  headers: Header[]
+}
+
+let lastId = 0
+
+/** A request that is being recorded. */
+export class Recording implements RecordedRequest {
+  readonly id = ++lastId
+  readonly connection: string
+  readonly visitor: Visitor
+  readonly replayOf: number | undefined
+  readonly startedAt = new Date()
+  readonly method: string
+  readonly httpVersion: string
+  url: string
+  headers: readonly Header[]
+  readonly body: Body
+  readonly responseBody: Body
+  response: RecordedResponse | undefined
+  state: RecordedRequest['state'] = 'open'
+  /** Which one it was to finish, for who reads them in that order. */
+  finishedAs = 0
+  readonly #start = performance.now()
+  #end: number | undefined
+  #headCost: number
+
+  constructor({ connection, visitor, replayOf }: Origin, head: RequestHead, maxBodySize: number) {
+    this.connection = connection
+    this.visitor = visitor
+    this.replayOf = replayOf
+    this.method = head.method
+    this.url = head.url
+    this.httpVersion = head.httpVersion
+    this.headers = head.headers
+    this.body = new Body(maxBodySize)
+    this.responseBody = new Body(maxBodySize)
+    this.#headCost = BASE_COST + head.url.length + costOf(head.headers)
+  }
+
+  get duration(): number {
+    return (this.#end ?? performance.now()) - this.#start
+  }
+
+  /** Memory that it takes, in bytes, about. */
+  get cost(): number {
+    return this.#headCost + this.body.cost + this.responseBody.cost
+  }
+
+  answer(head: ResponseHead): void {
+    this.#headCost += costOf(head.headers)
+    this.response = { ...head, body: this.responseBody, after: this.duration }
+  }
+
+  finish(state: 'complete' | 'aborted', finishedAs: number): void {
+    this.state = state
+    this.finishedAs = finishedAs
+    this.#end = performance.now()
+  }
+
+  /** Forgets what takes memory. */
+  strip(): void {
+    this.url = this.url.slice(0, MAX_URL)
+    this.headers = []
+    if (this.response) this.response = { ...this.response, headers: [] }
+    this.body.drop()
+    this.responseBody.drop()
+  }
+}
+
+function costOf(headers: readonly Header[]): number {
+  return headers.reduce((sum, [name, value]) => sum + name.length + value.length, 0)
+}
