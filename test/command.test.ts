@@ -49,7 +49,7 @@ describe('pipe expose', () => {
     await server.stderr.line(/opened .*:\d+ for 127\.0\.0\.1:\d+/)
   })
 
-  test('prints the URL alone on stdout, and a line for each visitor on stderr', async () => {
+  test('prints the URL alone on stdout, and a line for each request on stderr', async () => {
     await using target = await helloTarget()
     await using client = pipe(['expose', target.address])
     const url = await urlOf(client)
@@ -57,10 +57,27 @@ describe('pipe expose', () => {
     await get(url)
     await get(url)
 
-    await client.stderr.line(/127\.0\.0\.1:\d+ .* in, .* out, \d+ ms/)
-    await expect.poll(() => client.stderr.text.match(/ out, /g)?.length, { timeout: 30_000 }).toBe(2)
+    await client.stderr.line(/GET \/there {2}200 {2}\d+ ms {2}12 B$/)
+    await expect.poll(() => client.stderr.text.match(/GET /g)?.length, { timeout: 30_000 }).toBe(2)
+    // Of the connection nothing more is told.
+    expect(client.stderr.text).not.toContain(' out, ')
     expect(client.stderr.text).toContain(target.address)
     expect(client.stdout.text).toBe(`${url}\n`)
+  })
+
+  test('tells of a connection that is none of HTTP, and of what breaks off', async () => {
+    await using target = await echoTarget()
+    await using client = pipe(['expose', target.address])
+    const address = addressOf(await urlOf(client))
+
+    await ask(address, 'hello')
+    await client.stderr.line(/127\.0\.0\.1:\d+ {2}5 B in, 5 B out, \d+ ms/)
+    const visitor = await visit(address)
+    visitor.write('GET /\u009b31m HTTP/1.1\r\n\r\n', 'latin1')
+    await once(visitor, 'data')
+    visitor.resetAndDestroy()
+    // What a terminal would act on is not printed.
+    await client.stderr.line(/GET \/ 31m {2}aborted {2}\d+ ms/)
   })
 
   test('opens several tunnels at once, one of them at the public port in front of its target', async () => {
@@ -76,8 +93,8 @@ describe('pipe expose', () => {
     expect(secondUrl).toBe(`http://127.0.0.1:${port}`)
     expect(await get(secondUrl)).toBe('second /there')
     // Which of them a visitor came to is told too.
-    await client.stderr.line(new RegExp(`${first.address} .*127\\.0\\.0\\.1:\\d+ .* out, `))
-    await client.stderr.line(new RegExp(`${second.address} .*127\\.0\\.0\\.1:\\d+ .* out, `))
+    await client.stderr.line(new RegExp(`${first.address} +GET /there `))
+    await client.stderr.line(new RegExp(`${second.address} +GET /there `))
   })
 
   test('asks for the public port of --port', async () => {
@@ -209,7 +226,7 @@ describe('pipe server', () => {
 })
 
 describe('pipe expose --json', () => {
-  test('prints an object for ready, each connection and close', async (context) => {
+  test('prints an object for ready, each request, each connection and close', async (context) => {
     needsSignals(context)
     await using target = await helloTarget()
     await using client = pipe(['expose', target.address, '--json'])
@@ -230,6 +247,19 @@ describe('pipe expose --json', () => {
         path: null,
         protocol: 'tcp',
         seed: null,
+      },
+      {
+        event: 'request',
+        ...about,
+        path: '/there',
+        id: expect.stringMatching(/^[0-9a-f-]{36}$/),
+        visitor: { address: '127.0.0.1', port: expect.any(Number) },
+        method: 'GET',
+        status: 200,
+        bytesIn: 0,
+        bytesOut: 12,
+        duration: expect.any(Number),
+        aborted: false,
       },
       {
         event: 'connection',

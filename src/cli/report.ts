@@ -3,12 +3,16 @@ import { format as formatBytes } from 'bytes'
 import { isLoopback } from '../address.js'
 import type { Connection, ConnectionEnd, Rejection } from '../connection.js'
 import type { Drop } from '../drops.js'
-import { TunnelError } from '../errors.js'
+import { printable, TunnelError } from '../errors.js'
+import type { RecordedRequest } from '../inspector/record.js'
 import { formatVisitor, type Visitor } from '../listener.js'
 import { datagrams } from '../logger.js'
 import type { Tunnel } from '../tunnel.js'
 import { GRACE, writeLine } from './exit.js'
 import { inFlags } from './flags.js'
+
+/** Longest path of a request that is printed. */
+const MAX_PATH = 200
 
 /** What `pipe expose` and `pipe forward` tell while they run. */
 export interface Report {
@@ -17,7 +21,9 @@ export interface Report {
   ready(tunnel: Tunnel): void
   /** All are ready. */
   open(tunnels: Tunnel[]): void
-  connection(tunnel: Tunnel, connection: Connection, end: ConnectionEnd): void
+  request(tunnel: Tunnel, request: RecordedRequest): void
+  /** `asked` is whether requests of it were told of. */
+  connection(tunnel: Tunnel, connection: Connection, end: ConnectionEnd, asked: boolean): void
   reject(tunnel: Tunnel, rejection: Rejection): void
   drop(tunnel: Tunnel, drop: Drop): void
   disconnect(tunnel: Tunnel, error: TunnelError): void
@@ -62,7 +68,11 @@ export function textReport(
       )
       say(dim(`${isLocal ? 'only this machine can visit; ' : ''}Ctrl-C closes`))
     },
-    connection(tunnel, { visitor }, { bytesIn, bytesOut, duration, error }) {
+    request(tunnel, request) {
+      sayOf(tunnel, undefined, requestLine(request))
+    },
+    connection(tunnel, { visitor }, { bytesIn, bytesOut, duration, error }, asked) {
+      if (asked && !error) return
       const text = `${bytes(bytesIn)} in, ${bytes(bytesOut)} out, ${milliseconds(duration)}`
       sayOf(tunnel, visitor, error ? `${text}, ${red(inFlags(error.message))}` : text)
     },
@@ -104,6 +114,13 @@ export function jsonReport(output: NodeJS.WriteStream, names: Names | undefined)
       writeOf('ready', tunnel, { host, port, path, protocol, seed: conditions.seed ?? null })
     },
     open() {},
+    request(tunnel, request) {
+      const { url: path, connection: id, visitor, method, body, response, duration, state } = request
+      const [status, bytesOut] = [response?.status ?? null, response?.body.size ?? 0]
+      const asked = { path, id, visitor, method, status }
+      const sizes = { bytesIn: body.size, bytesOut, duration }
+      writeOf('request', tunnel, { ...asked, ...sizes, aborted: state === 'aborted' })
+    },
     connection(tunnel, { id, visitor }, { bytesIn, bytesOut, duration, error }) {
       writeOf('connection', tunnel, { id, visitor, bytesIn, bytesOut, duration, error: plain(error) })
     },
@@ -138,6 +155,24 @@ export function closingLine(visitors: number): string {
   return `closing; waiting up to ${GRACE / 1_000} s for ${visitors} inside, Ctrl-C again cuts them off`
 }
 
+/** `GET /path  200  12 ms  1.2 KB`, as dev servers print it. */
+function requestLine({ method, url, response, state, duration, body }: RecordedRequest): string {
+  const path = printable(url)
+  const shown = path.length > MAX_PATH ? `${path.slice(0, MAX_PATH)}…` : path
+  const sent = bytes(response?.body.size ?? 0)
+  const parts = [`${method} ${shown}`]
+  if (response) parts.push(style(colorOf(response.status), String(response.status)))
+  if (state === 'aborted') parts.push(red('aborted'))
+  parts.push(milliseconds(duration), response?.status === 101 ? `${bytes(body.size)} in, ${sent} out` : sent)
+  return parts.join('  ')
+}
+
+function colorOf(status: number): Style {
+  if (status >= 500) return 'red'
+  if (status >= 400) return 'yellow'
+  return status >= 300 ? 'cyan' : 'green'
+}
+
 function plain(error: TunnelError | undefined) {
   return error ? { code: error.code, message: inFlags(error.message) } : null
 }
@@ -158,7 +193,9 @@ function red(text: string): string {
   return style('red', text)
 }
 
+type Style = 'dim' | 'red' | 'yellow' | 'cyan' | 'green'
+
 /** Coloured on a terminal alone; `hasColors` knows NO_COLOR and FORCE_COLOR. */
-function style(format: 'dim' | 'red', text: string): string {
+function style(format: Style, text: string): string {
   return process.stderr.isTTY && process.stderr.hasColors() ? styleText(format, text) : text
 }

@@ -11,6 +11,9 @@ import { jsonReport, type Names, type Report, textReport } from './report.js'
 /** Seconds that `--wait` waits where it says no number. */
 const WAIT = 60
 
+/** Requests are told of, and nothing of them is kept. */
+const TOLD = { maxBodySize: 0, maxRequests: 0 }
+
 /** Options that `pipe expose` and `pipe forward` share. */
 export interface LocalArguments extends ConditionArguments {
   allow?: string[]
@@ -26,9 +29,10 @@ export interface LocalArguments extends ConditionArguments {
 }
 
 export function readLocalArguments(given: LocalArguments): LocalOptions {
-  const { allow, deny, limit, proxyProtocol, hostHeader, wait, flowTimeout, maxFlows } = given
+  const { allow, deny, limit, proxyProtocol, hostHeader, wait, flowTimeout, maxFlows, quiet } = given
   const conditions = readConditionArguments(given)
   return {
+    ...(!quiet && { inspect: TOLD }),
     ...(allow !== undefined && { allow }),
     ...(deny !== undefined && { deny }),
     ...(flowTimeout !== undefined && { flowTimeout: readSeconds('--flow-timeout', flowTimeout) }),
@@ -136,8 +140,14 @@ export async function run(
 }
 
 function announce(tunnel: Tunnel, report: Report): void {
+  /** Connections that are open, and of which requests were told. */
+  const asked = new Set<string>()
+  tunnel.on('request', (request) => {
+    asked.add(request.connection)
+    report.request(tunnel, request)
+  })
   tunnel.on('connection', async (connection) =>
-    report.connection(tunnel, connection, await connection.closed),
+    report.connection(tunnel, connection, await connection.closed, asked.delete(connection.id)),
   )
   tunnel.on('reject', (rejection) => report.reject(tunnel, rejection))
   tunnel.on('drop', (drop) => report.drop(tunnel, drop))
