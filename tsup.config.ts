@@ -1,4 +1,4 @@
-import { writeFile } from 'node:fs/promises'
+import { cp, writeFile } from 'node:fs/promises'
 import { defineConfig, type Options } from 'tsup'
 import { jsonSchema } from './src/config/schema.js'
 
@@ -48,7 +48,11 @@ export default defineConfig([
     // The server runs where nothing is installed, too: in a container.
     noExternal: [...bundled, 'commander', 'leven', 'smol-toml', 'jsonc-parser'],
     banner: { js: REQUIRE },
-    onSuccess: () => writeFile('dist/schema.json', JSON.stringify(jsonSchema, null, 2)),
+    onSuccess: async () => {
+      await writeFile('dist/schema.json', JSON.stringify(jsonSchema, null, 2))
+      // As they are: they are read when the page is asked for.
+      await cp('src/web/page', 'dist/page', { recursive: true })
+    },
   },
   {
     ...shared,

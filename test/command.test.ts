@@ -247,6 +247,7 @@ describe('pipe expose --json', () => {
         path: null,
         protocol: 'tcp',
         seed: null,
+        inspector: null,
       },
       {
         event: 'request',

@@ -48,6 +48,7 @@ const localOptions = [
     '--host-header <host>',
     'host that HTTP requests are to name: rewrite for the target, or such as localhost:3000',
   ),
+  new Option('--inspect', 'serve a page on this machine that shows requests and answers').conflicts('quiet'),
   new Option('--wait [seconds]', 'wait for the target to accept a connection first, 60 s or as long as this'),
   new Option('--flow-timeout <seconds>', 'silence after which a flow of a udp target ends (default: 60)'),
   new Option('--max-flows <number>', 'flows of a udp target at a time (default: 1024)').argParser(

@@ -18,7 +18,9 @@ const MAX_PATH = 200
 export interface Report {
   /** The targets are waited for, so many seconds at the most. */
   waiting(seconds: number): void
-  ready(tunnel: Tunnel): void
+  /** `inspector` is the URL of its page, where there is one. */
+  ready(tunnel: Tunnel, inspector: string | undefined): void
+  inspector(url: string): void
   /** All are ready. */
   open(tunnels: Tunnel[]): void
   request(tunnel: Tunnel, request: RecordedRequest): void
@@ -61,6 +63,9 @@ export function textReport(
       say(dim(`${which}leads to ${tunnel.target}`))
       const { seed } = tunnel.conditions
       if (seed !== undefined) say(dim(`the network is broken on purpose; --seed ${seed} repeats it`))
+    },
+    inspector(url) {
+      say(`requests are shown at ${url}`)
     },
     open(tunnels) {
       const isLocal = tunnels.every(
@@ -109,10 +114,12 @@ export function jsonReport(output: NodeJS.WriteStream, names: Names | undefined)
   }
   return {
     waiting() {},
-    ready(tunnel) {
+    ready(tunnel, inspector) {
       const { host, port, path = null, protocol, conditions } = tunnel
-      writeOf('ready', tunnel, { host, port, path, protocol, seed: conditions.seed ?? null })
+      const seed = conditions.seed ?? null
+      writeOf('ready', tunnel, { host, port, path, protocol, seed, inspector: inspector ?? null })
     },
+    inspector() {},
     open() {},
     request(tunnel, request) {
       const { url: path, connection: id, visitor, method, body, response, duration, state } = request

@@ -3,6 +3,7 @@ import { TunnelError } from '../errors.js'
 import type { LocalOptions } from '../local-options.js'
 import { invalidOption } from '../options.js'
 import type { Tunnel } from '../tunnel.js'
+import type { WebPage } from '../web/server.js'
 import { runChild } from './child.js'
 import { type ConditionArguments, readConditionArguments } from './conditions.js'
 import { codeOf, exit, fail, GRACE, onEndSignals } from './exit.js'
@@ -21,6 +22,7 @@ export interface LocalArguments extends ConditionArguments {
   limit?: string
   proxyProtocol?: number
   hostHeader?: string
+  inspect?: boolean
   wait?: true | string
   flowTimeout?: string
   maxFlows?: number
@@ -29,10 +31,10 @@ export interface LocalArguments extends ConditionArguments {
 }
 
 export function readLocalArguments(given: LocalArguments): LocalOptions {
-  const { allow, deny, limit, proxyProtocol, hostHeader, wait, flowTimeout, maxFlows, quiet } = given
+  const { allow, deny, limit, proxyProtocol, hostHeader, wait, flowTimeout, maxFlows, quiet, inspect } = given
   const conditions = readConditionArguments(given)
   return {
-    ...(!quiet && { inspect: TOLD }),
+    ...(!quiet && { inspect: inspect ?? TOLD }),
     ...(allow !== undefined && { allow }),
     ...(deny !== undefined && { deny }),
     ...(flowTimeout !== undefined && { flowTimeout: readSeconds('--flow-timeout', flowTimeout) }),
@@ -75,13 +77,14 @@ export interface Run {
  * meanwhile, leaves stdout to it, and ends when it does.
  */
 export async function run(
-  { json, quiet = false, wait }: LocalArguments,
+  { json, quiet = false, wait, inspect }: LocalArguments,
   { open, many = false, names, command, reload }: Run,
 ): Promise<void> {
   const output = command ? process.stderr : process.stdout
   const report = json ? jsonReport(output, names) : textReport(output, { quiet, many, names })
   const stop = new AbortController()
   const tunnels = new Set<Tunnel>()
+  let page: WebPage | undefined
   /** What is still under way: tunnels until their end, and changes to them. */
   const pending = new Set<Promise<void>>()
   const follow = (work: Promise<void>) => {
@@ -90,7 +93,7 @@ export async function run(
   }
   const show = (tunnel: Tunnel) => {
     tunnels.add(tunnel)
-    announce(tunnel, report)
+    announce(tunnel, report, page?.url)
     follow(watch(tunnel, report).then(() => void tunnels.delete(tunnel)))
     // It may have been opened while all were closed.
     if (stop.signal.aborted) tunnel.close()
@@ -118,7 +121,10 @@ export async function run(
       await Promise.race([opened, setImmediate()])
       report.waiting(readWait(wait) / 1_000)
     }
-    for (const tunnel of await opened) show(tunnel)
+    const first = await opened
+    page = inspect ? await servePage(first) : undefined
+    for (const tunnel of first) show(tunnel)
+    if (page) report.inspector(page.url)
     if (!command) report.open([...tunnels])
     if (command) {
       // From here on signals are for the command.
@@ -136,10 +142,20 @@ export async function run(
     fail(error)
   } finally {
     stopListening()
+    await page?.close()
   }
 }
 
-function announce(tunnel: Tunnel, report: Report): void {
+/** Loaded by who wants it alone. */
+async function servePage(tunnels: Tunnel[]): Promise<WebPage> {
+  const [{ serveWeb }, { requestsApi }] = await Promise.all([
+    import('../web/server.js'),
+    import('../inspector-page.js'),
+  ])
+  return serveWeb(requestsApi(tunnels))
+}
+
+function announce(tunnel: Tunnel, report: Report, inspector: string | undefined): void {
   /** Connections that are open, and of which requests were told. */
   const asked = new Set<string>()
   tunnel.on('request', (request) => {
@@ -157,7 +173,7 @@ function announce(tunnel: Tunnel, report: Report): void {
     report.disconnect(tunnel, error)
   })
   tunnel.on('reconnect', () => report.reconnect(tunnel, performance.now() - lostAt))
-  report.ready(tunnel)
+  report.ready(tunnel, inspector)
 }
 
 /** Resolves when the tunnel is gone and nobody is inside any more. */

@@ -1,0 +1,170 @@
+import { TunnelError } from './errors.js'
+import { type DecodedBody, decodeBody, pictureType } from './inspector/decode.js'
+import type { Header, RecordedBody, RecordedRequest } from './inspector/record.js'
+import type { ReplayEdits } from './inspector/replay.js'
+import type { Requests, TunnelRequests } from './inspector/requests.js'
+import type { WebApi } from './web/server.js'
+
+/** Milliseconds in which changes are gathered, before pages are told of them. */
+const GATHER = 100
+/** Most bytes of what is no text that a page is given, other than of pictures. */
+const MAX_HEX = 16_384
+/** Most characters of a text. */
+const MAX_TEXT = 1_048_576
+
+/** A tunnel whose requests the page shows. */
+export interface Inspected {
+  target: string
+  requests: Requests
+}
+
+/** The view «requests» of the page: what it can ask for. */
+export function requestsApi(tunnels: readonly Inspected[]): WebApi {
+  const inspected = tunnels.map(({ target, requests }) => ({ target, requests: requests as TunnelRequests }))
+
+  function find(id: unknown) {
+    for (const one of inspected) {
+      const request = one.requests.recorder.find(Number(id))
+      if (request) return { ...one, request }
+    }
+    throw new TunnelError('invalid-option', 'this request is not kept any more')
+  }
+
+  return {
+    title: tunnels.map(({ target }) => target).join(', '),
+    views: ['requests'],
+    get: {
+      requests: () =>
+        inspected
+          .flatMap(({ target, requests }) => requests.all.map((one) => summary(target, one)))
+          .sort((one, other) => one.id - other.id),
+      request: (query) => {
+        const { target, request } = find(query.get('id'))
+        return detail(target, request)
+      },
+      curl: (query) => {
+        const { requests, request } = find(query.get('id'))
+        return requests.curl(request, { showSecrets: query.has('secrets') })
+      },
+      har: async (query) => {
+        const all = await Promise.all(
+          inspected.map(({ requests }) => requests.har({ showSecrets: query.has('secrets') })),
+        )
+        const entries = all.flatMap(({ log }) => log.entries)
+        return { log: { ...all[0]?.log, entries } }
+      },
+    },
+    post: {
+      replay: async ({ id, edits = {} }) => {
+        const { requests, request, target } = find(id)
+        return summary(target, await requests.replay(request, readEdits(edits)))
+      },
+      clear: () => {
+        for (const { requests } of inspected) requests.clear()
+      },
+    },
+    subscribe: (send) => subscribe(inspected, send),
+  }
+}
+
+function subscribe(
+  inspected: { target: string; requests: TunnelRequests }[],
+  send: (event: string, data: unknown) => void,
+): () => void {
+  const changed = new Map<RecordedRequest, string>()
+  let timer: NodeJS.Timeout | undefined
+  const flush = () => {
+    timer = undefined
+    send(
+      'requests',
+      [...changed].map(([request, target]) => summary(target, request)),
+    )
+    changed.clear()
+  }
+  const ends = inspected.map(({ target, requests: { recorder } }) => {
+    const recorderOnChange = (request: RecordedRequest) => {
+      // One that had to make room is shown by no page that is opened now.
+      if (!recorder.find(request.id)) return
+      changed.set(request, target)
+      timer ??= setTimeout(flush, GATHER).unref()
+    }
+    const recorderOnClear = () => {
+      changed.clear()
+      send('clear', null)
+    }
+    recorder.on('change', recorderOnChange)
+    recorder.on('clear', recorderOnClear)
+    return () => {
+      recorder.off('change', recorderOnChange)
+      recorder.off('clear', recorderOnClear)
+    }
+  })
+  return () => {
+    clearTimeout(timer)
+    for (const end of ends) end()
+  }
+}
+
+function summary(target: string, request: RecordedRequest) {
+  const { id, method, url, state, duration, startedAt, replayOf = null, response } = request
+  return {
+    id,
+    target,
+    method,
+    url,
+    state,
+    duration,
+    startedAt: startedAt.getTime(),
+    replayOf,
+    status: response?.status ?? null,
+    size: response?.body.size ?? 0,
+  }
+}
+
+async function detail(target: string, request: RecordedRequest) {
+  const { httpVersion, visitor, headers, body, response } = request
+  return {
+    ...summary(target, request),
+    httpVersion,
+    visitor,
+    headers,
+    body: await shown(body, headers),
+    response: response && { ...response, body: await shown(response.body, response.headers) },
+  }
+}
+
+/** A body as a page shows it: text, a picture, or bytes; never what would run. */
+async function shown(body: RecordedBody, headers: readonly Header[]) {
+  const decoded: DecodedBody = await decodeBody(body, headers)
+  const { bytes, text, type, coded = null } = decoded
+  const picture = pictureType(decoded) ?? null
+  const about = { size: body.size, isTruncated: decoded.isTruncated, type, coded, picture }
+  if (text !== undefined) {
+    return {
+      ...about,
+      text: text.slice(0, MAX_TEXT),
+      isTruncated: about.isTruncated || text.length > MAX_TEXT,
+    }
+  }
+  const given = picture ? bytes : bytes.subarray(0, MAX_HEX)
+  return {
+    ...about,
+    base64: given.toString('base64'),
+    isTruncated: about.isTruncated || given.length < bytes.length,
+  }
+}
+
+/** What the page wants to be different. What the values are is looked at by who sends them. */
+function readEdits(value: unknown): ReplayEdits {
+  const { method, url, headers, body } = value as Record<string, unknown>
+  const areHeaders = Array.isArray(headers) && headers.every((one) => Array.isArray(one) && one.length === 2)
+  if (headers !== undefined && !areHeaders) throw new TunnelError('invalid-option', 'headers must be pairs')
+  return {
+    ...(method !== undefined && { method: String(method) }),
+    ...(url !== undefined && { url: String(url) }),
+    ...(headers !== undefined && {
+      headers: (headers as unknown[][]).map(([name, one]) => [String(name), String(one)] as const),
+    }),
+    ...(body !== undefined && { body: String(body) }),
+  }
+}

@@ -1,0 +1,47 @@
+import { attempt, get, make } from './dom.js'
+
+/** The page: what this server offers is shown by a script of that name, which gives back what it does with events and keys. */
+const about = await get('about')
+document.title = `${about.title} – pipe`
+document.querySelector('#title').textContent = about.title
+
+let shown
+const nav = document.querySelector('#views')
+nav.hidden = about.views.length < 2
+nav.append(...about.views.map((name) => make('button', { onclick: () => attempt(() => show(name)) }, name)))
+
+async function show(name) {
+  const view = await import(`./${name}.js`)
+  document.querySelector('#tools').replaceChildren()
+  document.querySelector('#view').replaceChildren()
+  for (const button of nav.children) button.setAttribute('aria-current', String(button.textContent === name))
+  shown = view.open(document.querySelector('#view'), document.querySelector('#tools'))
+  await shown.refresh()
+  for (const event of shown.events) source.addEventListener(event, eventOnCome)
+}
+
+function eventOnCome({ type, data }) {
+  shown.update(type, JSON.parse(data))
+}
+
+const source = new EventSource('api/events')
+let wasLost = false
+source.onerror = () => {
+  wasLost = true
+  document.querySelector('#link').hidden = false
+}
+source.onopen = () => {
+  document.querySelector('#link').hidden = true
+  // What came meanwhile was told to nobody.
+  if (wasLost) attempt(() => shown.refresh())
+  wasLost = false
+}
+
+document.addEventListener('keydown', (event) => {
+  const isTyping = event.target.matches('input, textarea, select')
+  if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector('dialog[open]')) return
+  if (isTyping && event.key !== 'Escape') return
+  if (shown?.key(event.key)) event.preventDefault()
+})
+
+await attempt(() => show(about.views[0]))
