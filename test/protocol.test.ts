@@ -157,7 +157,7 @@ test('the limits of the documentation are those of the code', async () => {
   })
 
   expect(limits[0]?.[1]).toBe(`2 to ${MAX_MESSAGE.toLocaleString('en-US')} bytes`)
-  expect(setByServer).toHaveLength(12)
+  expect(setByServer).toHaveLength(13)
   for (const [name, value] of setByServer) expect(source).toMatch(new RegExp(`\\b${name} = ${value}\\b`))
 })
 

@@ -102,7 +102,7 @@ const exposeCommand = program
   )
   .option('--port <number>', 'public port, where there is one target', wholeNumber)
   .option('--hostname [name]', 'HTTP tunnel of this name, or one that the server chooses')
-  .option('--basic-auth <user:pass>', 'ask visitors of an HTTP tunnel for this name and password')
+  .option('--basic-auth <credentials>', 'name:password that visitors of an HTTP tunnel are asked for')
   .option('--listen <socket>', 'unix socket at the server in place of a port, such as unix:/tmp/x.sock')
   .showHelpAfterError(
     '(such as: pipe expose 3000 --allow 10.0.0.0/8 -- npm test, with targets before options and a command behind --; pipe expose --help lists them)',
