@@ -10,7 +10,9 @@ import path from 'node:path'
 import { fileURLToPath } from 'node:url'
 
 const VERSIONS = ['22', '24', '26']
-const SUITES = ['package', 'runners', 'webhooks', 'testcontainers'].map((name) => `test/${name}.test.ts`)
+const SUITES = ['package', 'runners', 'webhooks', 'testcontainers', 'config'].map(
+  (name) => `test/${name}.test.ts`,
+)
 /** How long an installation, or the suites on one version, may take, in milliseconds. */
 const TIMEOUT = 600_000
 

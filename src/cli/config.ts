@@ -1,28 +1,9 @@
-/** What the command takes from a configuration file, behind its flags and the environment. */
+/** The configuration file as the command reads it, for tunnels and for a server. */
 import { dirname, resolve } from 'node:path'
-import { closestMatch } from 'leven'
-import type { ServerConfig, TunnelConfig } from '../config/define.js'
 import { findConfig } from '../config/find.js'
 import type { LoadedConfig } from '../config/load.js'
 import { TunnelError } from '../errors.js'
-import { type LinkOptions, readWanted, type WantedTunnel } from '../open-tunnel.js'
-import { invalidOption } from '../options.js'
-import { readServerOptions, type ServerOptions } from '../server-options.js'
 import { readSecret, type SecretOptions } from './secret.js'
-import { type ClientTlsArguments, readClientTls, readPem } from './tls.js'
-
-/** Flags of the control connection, which `pipe expose` and `pipe up` share. */
-export interface LinkArguments extends SecretOptions, ClientTlsArguments {
-  config?: string
-  to?: string
-  mux?: boolean
-  retry?: boolean
-  /** False with `--no-reconnect`. */
-  reconnect?: boolean
-}
-
-/** How long `--retry` tries, in milliseconds. */
-const PATIENCE = 60_000
 
 /** The file that `--config` names, else that of the working folder, if there is one. */
 export async function readConfig(file: string | undefined): Promise<LoadedConfig | undefined> {
@@ -32,106 +13,12 @@ export async function readConfig(file: string | undefined): Promise<LoadedConfig
   return loadConfig(path)
 }
 
-/** How to reach the server: as the flags say, else the environment, else the file. */
-export function readLink(flags: LinkArguments, loaded?: LoadedConfig): LinkOptions {
-  const file = loaded?.config ?? {}
-  const given = flags.to ?? (process.env.PIPE_SERVER || undefined)
-  const retry = flags.retry ?? file.retry
-  return {
-    server: given ?? file.to,
-    secret: readSecret(flags) ?? secretBelow(given, loaded),
-    tls: readClientTls(flags) ?? (loaded && tlsOf(loaded)),
-    mux: flags.mux ?? file.mux,
-    retry,
-    reconnect: flags.reconnect === false ? false : file.reconnect,
-    maxReconnects: file.maxReconnects,
-    timeout: file.timeout ?? (retry ? PATIENCE : undefined),
-  }
-}
-
-/** The secret of environment or file. What stands in an address goes before those of its own layer and below. */
-function secretBelow(given: string | undefined, loaded: LoadedConfig | undefined): string | undefined {
-  const { PIPE_SECRET } = process.env
-  // Where the address is of a layer above the file, that is seen to by whoever reads the address.
-  if (PIPE_SECRET !== undefined) return given === undefined && loaded?.config.to ? PIPE_SECRET : undefined
-  return loaded && !given?.includes('@') ? secretOf(loaded, '', loaded.config) : undefined
-}
-
-function tlsOf(loaded: LoadedConfig): LinkOptions['tls'] {
-  const { tls } = loaded.config
-  if (typeof tls !== 'object') return tls
-  const { caFile, ...rest } = tls
-  return { ...rest, ca: readPem(`${loaded.name}: tls.caFile`, beside(loaded, caFile)) }
-}
-
-/** The tunnels of the file, those of these names or all. */
-export function readTunnels(loaded: LoadedConfig, names: string[]): Map<string, WantedTunnel> {
-  const { name: file, config } = loaded
-  const tunnels = config.tunnels ?? {}
-  const known = Object.keys(tunnels)
-  if (known.length === 0) {
-    throw new TunnelError('invalid-option', `${file} has no tunnels: add some, such as { "web": 3000 }`)
-  }
-  const wanted = new Map<string, WantedTunnel>()
-  for (const name of names.length > 0 ? names : known) {
-    const tunnel = Object.hasOwn(tunnels, name) ? tunnels[name] : undefined
-    if (tunnel === undefined) {
-      const nearest = closestMatch(name, known, { maxDistance: 3 })
-      const next = nearest ? `did you mean ${nearest}?` : `it has ${known.join(', ')}`
-      throw new TunnelError('invalid-option', `${file} has no tunnel ${name}: ${next}`)
-    }
-    const read = () => readTunnel(loaded, typeof tunnel === 'object' ? tunnel : { target: tunnel })
-    wanted.set(name, checked(`${file}: tunnels.${name}`, read))
-  }
-  return wanted
-}
-
-function readTunnel(loaded: LoadedConfig, { target, ...options }: TunnelConfig): WantedTunnel {
-  const { port = options.port, ...named } = parseWanted(String(target))
-  if (port !== options.port && options.port !== undefined) {
-    throw invalidOption('port', 'left out where the target names a public port', options.port)
-  }
-  const [, path] = /^unix:(.+)$/.exec(String(named.target)) ?? []
-  const wanted = {
-    ...options,
-    ...(port !== undefined && { port }),
-    target: path ? `unix:${beside(loaded, path)}` : named.target,
-  }
-  readWanted(wanted, false, false)
-  return wanted
-}
-
-/** A target of the command line, with the public port in front where one is asked for: `8080:host:3000`. */
-export function parseWanted(text: string): WantedTunnel {
-  const [, port, target] = /^(\d+):(.+)$/.exec(text) ?? []
-  return target ? { target, port: Number(port) } : { target: text }
-}
-
-/** The options of a server that stand in the file. */
-export function readServer(loaded: LoadedConfig): ServerOptions {
-  const { secretFile, secrets, tls, sockets, ...options }: ServerConfig = loaded.config.server ?? {}
-  const name = `${loaded.name}: server`
-  const secret = secretOf(loaded, 'server.', { secret: options.secret, secretFile })
-  const named = Object.entries(secrets ?? {}).map(([key, { secretFile, ...one }]) => {
-    const secret = secretOf(loaded, `server.secrets.${key}.`, { secret: one.secret, secretFile })
-    return [key, { ...one, secret: secret as string }] as const
-  })
-  const settings: ServerOptions = {
-    ...options,
-    secret,
-    ...(secrets && { secrets: Object.fromEntries(named) }),
-    ...(sockets !== undefined && { sockets: beside(loaded, sockets) }),
-    tls: tls && {
-      cert: readPem(`${name}.tls.certFile`, beside(loaded, tls.certFile)),
-      key: readPem(`${name}.tls.keyFile`, beside(loaded, tls.keyFile)),
-    },
-  }
-  // Whether there is a secret, flags and environment may say too.
-  checked(name, () => readServerOptions({ ...settings, insecure: true }))
-  return settings
-}
-
-function secretOf(loaded: LoadedConfig, path: string, { secret, secretFile }: SecretOptions) {
+/** The secret at a path of the file, which may be in a file of its own. */
+export function secretOf(
+  loaded: LoadedConfig,
+  path: string,
+  { secret, secretFile }: SecretOptions,
+): string | undefined {
   if (secret !== undefined && secretFile !== undefined) {
     throw new TunnelError(
       'invalid-option',
@@ -142,12 +29,12 @@ function secretOf(loaded: LoadedConfig, path: string, { secret, secretFile }: Se
 }
 
 /** Relative paths start in the folder of the file. */
-function beside({ path }: LoadedConfig, file: string): string {
+export function beside({ path }: LoadedConfig, file: string): string {
   return resolve(dirname(path), file)
 }
 
 /** Does what complains of an option, and says where that stands. */
-function checked<T>(place: string, read: () => T): T {
+export function checked<T>(place: string, read: () => T): T {
   try {
     return read()
   } catch (error) {

@@ -1,7 +1,8 @@
 import { TunnelError } from '../errors.js'
 import { openTunnels, type WantedTunnel } from '../open-tunnel.js'
 import { invalidOption, show } from '../options.js'
-import { type LinkArguments, parseWanted, readConfig, readLink } from './config.js'
+import { readConfig } from './config.js'
+import { type LinkArguments, parseWanted, readLink } from './config-tunnels.js'
 import { type LocalArguments, readLocalArguments, run } from './run.js'
 
 interface ExposeOptions extends LinkArguments, LocalArguments {

@@ -35,7 +35,10 @@ export const flags: Readonly<Record<string, string>> = {
 /** At the beginning, any name; behind that, those alone that are no words of a sentence. */
 const name = /^[\w.]+|\bthe option [a-z.]+|\b[a-z]+[A-Z]\w*|\b(?:conditions|tls)(?:\.\w+)+|\btls: false\b/g
 
+/** Of a configuration file, whose options have the names of the library. */
+const ofFile = /^[^:]+\.(?:[cm]?[jt]s|json|toml)\b/
+
 /** An error's sentence for who knows flags, and none of the names that options have in the library. */
 export function inFlags(message: string): string {
-  return message.replace(name, (one) => flags[one] ?? one)
+  return ofFile.test(message) ? message : message.replace(name, (one) => flags[one] ?? one)
 }

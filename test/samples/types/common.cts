@@ -1,4 +1,5 @@
 import tunnels = require('pipe-tunnel')
+import configs = require('pipe-tunnel/config')
 import webhooks = require('pipe-tunnel/webhooks')
 
 export async function use(): Promise<string> {
@@ -16,3 +17,5 @@ export async function receive(): Promise<webhooks.WebhookRequest> {
 
 // @ts-expect-error A port is a number.
 tunnels.openTunnel(3000, { port: '80' })
+
+export const config: configs.Config = configs.defineConfig({ tunnels: { web: 3000 } })

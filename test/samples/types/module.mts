@@ -6,6 +6,7 @@ import {
   type TunnelError,
   type TunnelErrorCode,
 } from 'pipe-tunnel'
+import { type Config, defineConfig } from 'pipe-tunnel/config'
 import { type Reply, receiveWebhooks, type WebhookRequest } from 'pipe-tunnel/webhooks'
 
 export async function use(): Promise<string> {
@@ -48,3 +49,9 @@ openTunnel({})
 openTunnel(3000).then((tunnel) => tunnel.on('error', () => {}))
 // @ts-expect-error There is no such code.
 export const isOdd = (error: TunnelError) => error.code === 'odd'
+
+export const config: Config = defineConfig({
+  to: 'tunnel.example.com',
+  tunnels: { web: 3000, db: { target: 'tcp:localhost:5432', port: 5432, allow: ['10.0.0.0/8'] } },
+  server: { ports: '20000-20100', tls: { certFile: 'cert.pem', keyFile: 'key.pem' } },
+})
