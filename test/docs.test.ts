@@ -32,6 +32,7 @@ import { visit } from './helpers/visitor.js'
 
 const docs = [
   'README.md',
+  'docs/admin.md',
   'docs/cli.md',
   'docs/config.md',
   'docs/errors.md',

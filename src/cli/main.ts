@@ -163,9 +163,33 @@ const serverCommand = program
   .option('--no-tls', 'do not encrypt, although there is a secret')
   .option('--insecure', 'listen on a public address without a secret')
   .addOption(config)
+  .option('--admin-port <number>', 'serve administration, metrics and health at this port', wholeNumber)
+  .option('--admin-host <address>', 'address for that; needs a secret where others can reach it', '127.0.0.1')
+  .option('--admin-secret-file <path>', 'file whose first line is its secret (else PIPE_ADMIN_SECRET)')
   .showHelpAfterError('(pipe server --help lists the options)')
   .action(async (options) => (await import('./server.js')).runServer(options))
 for (const option of [...listOptions, ...logOptions]) serverCommand.addOption(option)
+
+/** Where the administration of a server is. */
+const adminOptions = [
+  new Option('--admin <url>', 'the administration (else PIPE_ADMIN, else http://127.0.0.1:8912)'),
+  new Option('--admin-secret-file <path>', 'file whose first line is its secret (else PIPE_ADMIN_SECRET)'),
+  new Option('--json', 'one JSON object on stdout'),
+]
+
+const statusCommand = program
+  .command('status')
+  .description('list the tunnels of a server that was started with --admin-port')
+  .showHelpAfterError('(pipe status --help lists the options)')
+  .action(async (options) => (await import('./status.js')).status(options))
+
+const closeCommand = program
+  .command('close')
+  .description('close a tunnel at such a server, by its id')
+  .argument('<id>', 'what pipe status shows, such as k7f3q9xm')
+  .showHelpAfterError('(such as: pipe close k7f3q9xm; pipe status shows the ids)')
+  .action(async (id: string, options) => (await import('./close.js')).close(id, options))
+for (const option of adminOptions) for (const one of [statusCommand, closeCommand]) one.addOption(option)
 
 // A reader that leaves early, as in `pipe expose 3000 | head -1`, is no reason to end.
 for (const stream of [process.stdout, process.stderr]) stream.on('error', () => {})

@@ -184,7 +184,8 @@ function plain(error: TunnelError | undefined) {
   return error ? { code: error.code, message: inFlags(error.message) } : null
 }
 
-function bytes(count: number): string {
+/** `79 B`, `1.2 MB`. */
+export function bytes(count: number): string {
   return formatBytes(count, { unitSeparator: ' ', decimalPlaces: 1 }) ?? ''
 }
 

@@ -1,37 +1,23 @@
 import { once } from 'node:events'
 import { resolve } from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
-import { DEFAULT_PORT } from '../endpoint.js'
 import { reasonOf, TunnelError } from '../errors.js'
-import type { HttpOptions } from '../http-options.js'
 import { createServer } from '../server.js'
 import type { Server } from '../server-info.js'
 import { changeable, type ServerOptions } from '../server-options.js'
-import { readConfig } from './config.js'
-import { readServer } from './config-server.js'
+import { readAdminSecret } from './administration.js'
 import { GRACE, onEndSignals, writeLine } from './exit.js'
-import { type Log, type LogArguments, openLog } from './log.js'
+import { type Log, openLog } from './log.js'
 import { closingLine } from './report.js'
-import { readSecret, type SecretOptions } from './secret.js'
-import { readServerTls, type ServerTlsArguments } from './tls.js'
-
-interface HttpArguments {
-  httpPort?: number
-  domain?: string
-  trustProxy?: string[]
-}
-
-type ServerArguments = Omit<ServerOptions, 'secret' | 'tls' | 'http'> &
-  SecretOptions &
-  ServerTlsArguments &
-  LogArguments &
-  HttpArguments & { config?: string }
+import { readSettings, type ServerAdminArguments, type ServerArguments } from './server-settings.js'
 
 /** `pipe server`: runs until it is told to end. */
 export async function runServer(options: ServerArguments): Promise<void> {
   const { settings, file } = await readSettings(options)
   const log = await openLog(options)
+  const openAdmin = await readAdmin(options)
   const server = await createServer({ ...settings, logger: log.logger })
+  const admin = await openAdmin(server)
   const closed = once(server, 'close')
   // Before anything is printed: a script may answer the address with a signal at once.
   const stopListening = onEndSignals(
@@ -50,42 +36,31 @@ export async function runServer(options: ServerArguments): Promise<void> {
     ...(http ? [`HTTP tunnels on port ${server.httpPort} in ${http.domain ?? 'localhost'}`] : []),
     `public ports: ${ports ?? 'any from 1024 up'}`,
     ...(sockets === undefined ? [] : [`unix sockets in ${resolve(sockets)}`]),
+    ...(admin ? [`administration at ${admin.url}`] : []),
     'Ctrl-C closes',
   ]
   log.say(terms.join('; '))
   await closed
+  admin?.close()
   stopListening()
 }
 
-/** As the flags say, else the environment, else the file. */
-async function readSettings(
-  options: ServerArguments,
-): Promise<{ settings: ServerOptions; file: string | undefined }> {
-  const { config, secret, secretFile, tlsCert, tlsKey, tls: mayEncrypt, ...others } = options
-  const { httpPort, domain, trustProxy, logLevel, logFormat, ...flags } = others
-  const loaded = await readConfig(config)
-  const inFile = loaded ? readServer(loaded) : {}
-  const settings = {
-    port: DEFAULT_PORT,
-    ...inFile,
-    ...flags,
-    http: readHttp({ httpPort, domain, trustProxy }, inFile),
-    secret: readSecret({ secret, secretFile }) ?? process.env.PIPE_SECRET ?? inFile.secret,
-    tls: readServerTls({ tlsCert, tlsKey, tls: mayEncrypt }) ?? inFile.tls,
+/** What opens the administration, if there is to be one. It is loaded before the server is there: it counts from the first client on. */
+async function readAdmin({ adminPort, adminHost, adminSecretFile }: ServerAdminArguments) {
+  if (adminPort === undefined) {
+    if (adminSecretFile === undefined) return async () => undefined
+    throw new TunnelError('invalid-option', '--admin-secret-file is for --admin-port: give that too')
   }
-  return { settings, file: loaded?.name }
-}
-
-/** The flags go before the file, each by itself. */
-function readHttp(flags: HttpArguments, file: ServerOptions): HttpOptions | undefined {
-  const { httpPort: port = file.http?.port, domain, trustProxy: trustedProxies } = flags
-  if (port !== undefined) {
-    return { ...file.http, port, ...(domain && { domain }), ...(trustedProxies && { trustedProxies }) }
+  const secret = readAdminSecret(adminSecretFile)
+  const { openAdmin } = await import('../admin/admin.js')
+  return async (server: Server) => {
+    try {
+      return await openAdmin(server, { host: adminHost, port: adminPort, secret })
+    } catch (error) {
+      server.close()
+      throw error
+    }
   }
-  const [name] =
-    Object.entries({ '--domain': domain, '--trust-proxy': trustedProxies }).find(([, given]) => given) ?? []
-  if (name) throw new TunnelError('invalid-option', `${name} must be left out where there is no --http-port`)
-  return undefined
 }
 
 /** What reads the file again, and changes what may change while the server runs. One reading follows the other. */
