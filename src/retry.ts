@@ -4,6 +4,7 @@ import { TunnelError, type TunnelErrorCode } from './errors.js'
 /** What waiting may heal; anything else is the same at the next attempt. */
 const passing = new Set<TunnelErrorCode>([
   'address-unavailable',
+  'caddy-unreachable',
   'connection-lost',
   'hostname-taken',
   'limit-reached',

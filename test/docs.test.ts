@@ -12,6 +12,7 @@ import packageJson from '../package.json' with { type: 'json' }
 import { exit } from '../src/cli/exit.js'
 import { type ObjectSchema, type Schema, schema } from '../src/config/schema.js'
 import { errorCodes } from '../src/errors.js'
+import { configureCaddy } from '../src/http/caddy.js'
 import { makeCertificate } from './helpers/certificate.js'
 import { pipe, pipeToEnd, temporaryFolder } from './helpers/command.js'
 import { needsDocker } from './helpers/docker.js'
@@ -38,6 +39,7 @@ const docs = [
   'docs/errors.md',
   'docs/hostnames.md',
   'docs/inspector.md',
+  'docs/https.md',
   'docs/options.md',
   'docs/security.md',
   'docs/testing.md',
@@ -394,6 +396,17 @@ const causes = {
     const connected = pEvent<'connection', Connection>(tunnel, 'connection')
     await visit(tunnel)
     return (await (await connected).closed).error
+  },
+  async 'caddy-unreachable'() {
+    const admin = `http://127.0.0.1:${await freePort()}`
+    const options = {
+      admin,
+      domain: 'example.com',
+      upstream: { host: '127.0.0.1', port: 1 },
+      timeout: 20_000,
+    }
+    const caddy = configureCaddy({ ...options, isInUse: () => false, onLost: () => {}, onBack: () => {} })
+    return await caddy.catch((reason) => reason)
   },
   async closed() {
     await using target = await echoTarget()

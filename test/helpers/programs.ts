@@ -14,6 +14,7 @@ import { answers } from './answers.js'
 /** The programs and the Debian package that has each; `test/apt-packages.txt` lists the packages. */
 export const packages = {
   ab: 'apache2-utils',
+  caddy: 'caddy',
   curl: 'curl',
   dig: 'bind9-dnsutils',
   dnsmasq: 'dnsmasq-base',

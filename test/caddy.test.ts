@@ -1,0 +1,371 @@
+/** Caddy in front of a server, with the real Caddy and its own authority. */
+import { once } from 'node:events'
+import tls from 'node:tls'
+import { describe, expect, test } from 'vitest'
+import WebSocket, { WebSocketServer } from 'ws'
+import { type Caddy, type CaddyOptions, configureCaddy } from '../src/http/caddy.js'
+import { withSite } from '../src/http/caddy-config.js'
+import { type CaddyProgram, type Sites, startCaddy } from './helpers/caddy.js'
+import { freePort } from './helpers/command.js'
+import { needs } from './helpers/programs.js'
+import { echoTarget, httpTarget, silentTarget } from './helpers/targets.js'
+
+const domain = 'example.test'
+const app = 'app.example.test'
+
+/** Certificates by Caddy's own authority, as an intranet has them. */
+const noSites: Sites = ({ http }) => `local_certs
+}
+http://plain.test:${http} {
+}`
+
+/** Some are of the domain of the tunnels, and some have settings of their own. */
+const otherSites: Sites = ({ http }) => `local_certs
+}
+www.example.test {
+  respond "www"
+}
+shop.example.test {
+  tls internal {
+    protocols tls1.3
+  }
+  respond "shop"
+}
+other.test {
+  respond "other"
+}
+http://plain.test:${http} {
+}`
+
+test('a name in use has https, and its requests arrive as they were sent', async (context) => {
+  needs(context, 'caddy')
+  await using caddy = await startCaddy(noSites)
+  await using upstream = await echoRequests()
+  await using _site = await configure(caddy, upstream)
+
+  expect(JSON.parse(await caddy.get(app, '/path?a=1'))).toEqual({
+    url: '/path?a=1',
+    host: app,
+    'x-forwarded-for': '127.0.0.1',
+    'x-forwarded-host': app,
+    'x-forwarded-proto': 'https',
+  })
+})
+
+test('a name that is not in use gets no certificate', async (context) => {
+  needs(context, 'caddy')
+  await using caddy = await startCaddy(noSites)
+  await using upstream = await echoRequests()
+  const names = new Set<string>()
+  await using _site = await configure(caddy, upstream, { isInUse: (name) => names.has(name) })
+
+  for (const name of [app, 'a.b.example.test', 'example.test', 'example.com']) {
+    await expect(caddy.get(name), name).rejects.toThrow(/alert internal error/)
+  }
+
+  names.add(app)
+  expect(await caddy.get(app)).toContain(app)
+})
+
+test('a WebSocket outlives a hundred names that come and go, and no change of the configuration', async (context) => {
+  needs(context, 'caddy')
+  await using caddy = await startCaddy(noSites)
+  await using upstream = await httpTarget((_, response) => response.end('hello'))
+  new WebSocketServer({ server: upstream.server as never }).on('connection', (socket) => {
+    socket.on('message', (data) => socket.send(`${data}`))
+    // Caddy ends it with a frame that only a server may send.
+    socket.on('error', () => {})
+  })
+  const names = new Set([app])
+  await using site = await configure(caddy, upstream, { isInUse: (name) => names.has(name) })
+  const before = await caddy.config()
+  const visitor = await openWebSocket(caddy, app)
+
+  for (let i = 0; i < 100; i++) {
+    const name = `app-${i}.${domain}`
+    names.add(name)
+    expect(await caddy.get(name)).toBe('hello')
+    names.delete(name)
+  }
+
+  visitor.send('still here')
+  expect(`${(await once(visitor, 'message'))[0]}`).toBe('still here')
+  expect(await caddy.config()).toBe(before)
+
+  // It would not have lived through this.
+  const closed = once(visitor, 'close')
+  await site.close()
+  await closed
+})
+
+describe('a configuration', () => {
+  test('of other sites is theirs meanwhile, and what it was afterwards', async (context) => {
+    needs(context, 'caddy')
+    await using caddy = await startCaddy(otherSites)
+    await using upstream = await echoRequests()
+    const before = await caddy.config()
+    const site = await configure(caddy, upstream)
+
+    for (const name of ['www', 'shop', 'other']) {
+      expect(await caddy.get(name === 'other' ? 'other.test' : `${name}.example.test`)).toBe(name)
+    }
+    await site.close()
+
+    expect(await caddy.config()).toBe(before)
+    expect(await caddy.get('www.example.test')).toBe('www')
+  })
+
+  test('without any server gets one for https, and is what it was afterwards', async (context) => {
+    needs(context, 'caddy')
+    await using caddy = await startCaddy(noSites)
+    await using upstream = await echoRequests()
+    const { admin, storage, apps } = JSON.parse(await caddy.config())
+    const { http_port, https_port } = apps.http
+    await caddy.load({ admin, storage, apps: { http: { http_port, https_port } } })
+    const before = await caddy.config()
+    const site = await configure(caddy, upstream, { domain: 'tunnel.localhost' })
+    expect(await caddy.get('app.tunnel.localhost')).toContain('app.tunnel.localhost')
+    await site.close()
+
+    expect(await caddy.config()).toBe(before)
+  })
+
+  test('that others change at the same time keeps what they say', async (context) => {
+    needs(context, 'caddy')
+    await using caddy = await startCaddy(otherSites)
+    await using upstream = await echoRequests()
+    const routes = 'apps/http/servers/srv0/routes'
+    const changes = (from: number) =>
+      Array.from({ length: 10 }, (_, i) =>
+        caddy.append(routes, { match: [{ host: [`${from + i}.test`] }], terminal: true }),
+      )
+
+    const [site] = await Promise.all([configure(caddy, upstream), ...changes(0)])
+    await Promise.all([site.close(), ...changes(10)])
+
+    const text = await caddy.config()
+    expect(text).not.toContain('pipe-tunnel:')
+    const hosts = text.match(/\b\d+\.test\b/g)
+    expect(hosts?.sort()).toEqual(Array.from({ length: 20 }, (_, i) => `${i}.test`).sort())
+  })
+
+  test.each<[string, Sites, string]>([
+    [
+      'a site for all names of the domain',
+      () => 'local_certs\n}\n*.example.test {\n respond "theirs"\n}',
+      'Caddy has a site *.example.test already: lead *.example.test to 127.0.0.1:PORT there and leave caddy out, or choose another domain',
+    ],
+    [
+      'somebody else to ask',
+      () => 'on_demand_tls {\n ask http://127.0.0.1:9/ask\n}\n}',
+      "certificates of *.example.test can't be obtained on demand by this Caddy, as it asks http://127.0.0.1:9/ask already whether a name may have a certificate: take that out of its configuration, or use another Caddy",
+    ],
+    [
+      'a site that gets certificates for any name',
+      () => 'local_certs\n}\nhttps:// {\n tls {\n on_demand\n }\n}',
+      "certificates of *.example.test can't be obtained on demand by this Caddy, as another site gets certificates on demand for any name: take that out of its configuration, or use another Caddy",
+    ],
+  ])('that has %s is left alone, and the error says why', async (_, sites, message) => {
+    await using caddy = await startCaddy(sites)
+    await using upstream = await echoRequests()
+    const before = await caddy.config()
+
+    const error = await configure(caddy, upstream).catch((reason) => reason)
+
+    expect(error).toMatchObject({
+      code: 'caddy-conflict',
+      message: message.replace('PORT', `${upstream.port}`),
+    })
+    expect(await caddy.config()).toBe(before)
+  })
+})
+
+describe('what was left behind', () => {
+  test('by a process that died is replaced, and taken away at the end', async (context) => {
+    needs(context, 'caddy')
+    await using caddy = await startCaddy(otherSites)
+    await using upstream = await echoRequests()
+    const before = await caddy.config()
+    const [port, askPort] = [await freePort(), await freePort()]
+    const dead = {
+      domain,
+      upstream: { host: '127.0.0.1', port },
+      ask: `http://127.0.0.1:${askPort}/pipe-tunnel/${domain}`,
+    }
+    await caddy.load(withSite(JSON.parse(before), dead))
+
+    const site = await configure(caddy, upstream)
+    expect(await caddy.get(app)).toContain(app)
+    expect(await caddy.config()).not.toContain(`${askPort}`)
+    await site.close()
+
+    expect(await caddy.config()).toBe(before)
+  })
+
+  test('by one that is alive is not', async (context) => {
+    needs(context, 'caddy')
+    await using caddy = await startCaddy(noSites)
+    await using upstream = await echoRequests()
+    await using _first = await configure(caddy, upstream)
+
+    await expect(configure(caddy, upstream)).rejects.toMatchObject({
+      code: 'caddy-conflict',
+      message: 'another server has this Caddy take *.example.test: close it, or choose another domain',
+    })
+  })
+})
+
+describe('a Caddy that is lost', () => {
+  test.each([
+    ['without what it was told', undefined],
+    ['with it', 'resume' as const],
+  ])('and started again %s takes https again', async (_, how) => {
+    await using caddy = await startCaddy(noSites)
+    await using upstream = await echoRequests()
+    const told: string[] = []
+    await using _site = await configure(caddy, upstream, {
+      onLost: ({ code }) => told.push(code),
+      onBack: () => told.push('back'),
+    })
+    await caddy.kill()
+    await expect.poll(() => told, { timeout: 20_000 }).toEqual(['caddy-unreachable'])
+    await caddy.start(how)
+
+    await expect.poll(() => told, { timeout: 20_000 }).toEqual(['caddy-unreachable', 'back'])
+    expect(await caddy.get(app)).toContain(app)
+  })
+
+  test('is configured again where its own configuration was loaded anew', async (context) => {
+    needs(context, 'caddy')
+    await using caddy = await startCaddy(otherSites)
+    await using upstream = await echoRequests()
+    const before = JSON.parse(await caddy.config())
+    let back = 0
+    await using _site = await configure(caddy, upstream, { onBack: () => back++ })
+
+    await caddy.load(before)
+    await expect.poll(() => back, { timeout: 20_000 }).toBe(1)
+
+    expect(await caddy.get(app)).toContain(app)
+  })
+
+  test('does not hold up the end', async (context) => {
+    needs(context, 'caddy')
+    await using caddy = await startCaddy(noSites)
+    await using upstream = await echoRequests()
+    const site = await configure(caddy, upstream)
+    await caddy.kill()
+
+    await site.close()
+  })
+})
+
+describe('without a Caddy', () => {
+  test('it is told that none answers', async () => {
+    const admin = `http://127.0.0.1:${await freePort()}`
+    await expect(configureCaddy(options(admin, 1))).rejects.toMatchObject({
+      code: 'caddy-unreachable',
+      message: `no Caddy answers at ${admin} (connect ECONNREFUSED ${admin.slice(7)}): is it running, and is its admin API there?`,
+    })
+  })
+
+  test('it is told that something else answers', async () => {
+    await using web = await httpTarget((_, response) => response.end('<html>'))
+    const admin = `http://127.0.0.1:${web.port}`
+    await expect(configureCaddy(options(admin, 1))).rejects.toMatchObject({
+      code: 'caddy-failed',
+      message: `what answers at ${admin} is not the admin API of Caddy: is that at another port?`,
+    })
+  })
+
+  test('it is told that nothing answers in time', async () => {
+    await using silent = await silentTarget()
+    const admin = `http://127.0.0.1:${silent.port}`
+    const late = configureCaddy({ ...options(admin, 1), timeout: 200 })
+    await expect(late).rejects.toMatchObject({ code: 'timeout' })
+    const aborted = configureCaddy({ ...options(admin, 1), signal: AbortSignal.timeout(200) })
+    await expect(aborted).rejects.toMatchObject({ code: 'aborted' })
+  })
+
+  test.each(['2019', 'https://127.0.0.1:2019', 'http://localhost:2019/config', ''])(
+    'the URL %j is refused',
+    async (admin) => {
+      await expect(configureCaddy(options(admin, 1))).rejects.toMatchObject({ code: 'invalid-option' })
+    },
+  )
+})
+
+test('what Caddy does not take is told in its words', async (context) => {
+  needs(context, 'caddy')
+  await using caddy = await startCaddy(noSites)
+  await using taken = await echoTarget()
+  const config = JSON.parse(await caddy.config())
+  config.apps.http.https_port = taken.port
+  await caddy.load(config)
+
+  await expect(configure(caddy, taken)).rejects.toMatchObject({
+    code: 'caddy-failed',
+    message: expect.stringMatching(/^Caddy did not take its new configuration \(.*address already in use\)/),
+  })
+})
+
+test('connections that only some names may make are open to the names of tunnels', async (context) => {
+  needs(context, 'caddy')
+  await using caddy = await startCaddy(noSites)
+  await using upstream = await echoRequests()
+  const { admin, storage, apps } = JSON.parse(await caddy.config())
+  const { http_port, https_port } = apps.http
+  const mine = {
+    listen: [`:${https_port}`],
+    tls_connection_policies: [{ match: { sni: ['other.localhost'] } }],
+    routes: [{ match: [{ host: ['other.localhost'] }] }],
+  }
+  await caddy.load({ admin, storage, apps: { http: { http_port, https_port, servers: { mine } } } })
+  const before = await caddy.config()
+  const site = await configure(caddy, upstream, { domain: 'localhost' })
+  expect(await caddy.get('app.localhost')).toContain('app.localhost')
+  // That has its certificate without anybody being asked.
+  expect(await caddy.get('other.localhost')).toBe('')
+  await site.close()
+
+  expect(await caddy.config()).toBe(before)
+})
+
+/** Answers what a request was. */
+function echoRequests() {
+  return httpTarget(({ url, headers }, response) => {
+    const { connection: _, ...others } = headers
+    response.end(JSON.stringify({ url, ...others }))
+  })
+}
+
+type Site = Caddy & AsyncDisposable
+
+async function configure(
+  caddy: CaddyProgram,
+  { port }: { port: number },
+  more: Partial<CaddyOptions> = {},
+): Promise<Site> {
+  const site = await configureCaddy({ ...options(caddy.admin, port), ...more })
+  return Object.assign(site, { [Symbol.asyncDispose]: () => site.close() })
+}
+
+const options = (admin: string, port: number): CaddyOptions => ({
+  admin,
+  domain,
+  upstream: { host: '127.0.0.1', port },
+  isInUse: (name) => name.startsWith('app.'),
+  onLost: () => {},
+  onBack: () => {},
+  timeout: 20_000,
+})
+
+async function openWebSocket(caddy: CaddyProgram, hostname: string): Promise<WebSocket> {
+  const ca = await caddy.authority()
+  const socket = new WebSocket(`wss://${hostname}`, {
+    createConnection: () =>
+      tls.connect({ host: '127.0.0.1', port: caddy.ports.https, servername: hostname, ca }),
+  })
+  await once(socket, 'open')
+  return socket
+}
