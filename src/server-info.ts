@@ -26,6 +26,8 @@ export interface ServerEvents {
   reconnect: [client: SocketAddress]
   /** A client has answered a heartbeat: every `heartbeatInterval`, for each. */
   heartbeat: [client: SocketAddress]
+  /** The Caddy in front can't be reached or configured any more; it is tried again. Without an error: it is configured again. */
+  caddy: [error: TunnelError | undefined]
   /** The server is closed. */
   close: []
 }

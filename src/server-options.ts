@@ -30,7 +30,7 @@ export interface ServerOptions extends WaitOptions {
   ports?: string | number
   /** Folder in which clients may listen on unix sockets for visitors. Default: none. */
   sockets?: string
-  /** `{ port, host, domain, trustedProxies }`: one port for all HTTP tunnels, each with a name of its own. Default: none. */
+  /** `{ port, host, domain, trustedProxies, caddy }`: one port for all HTTP tunnels, each with a name of its own. Default: none. */
   http?: HttpOptions
   /** What clients must hold, 8 characters or more. Default: none, which only a loopback address allows. */
   secret?: string

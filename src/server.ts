@@ -3,7 +3,7 @@ import { formatAddress } from './address.js'
 import type { Admission } from './auth.js'
 import type { ServerChannel } from './channel.js'
 import { type CloseOptions, Connections, type Stats } from './connections.js'
-import { type Aborted, untilAborted, withDeadline } from './deadline.js'
+import { untilAborted, withDeadline } from './deadline.js'
 import { Emitter } from './emitter.js'
 import { TunnelError } from './errors.js'
 import type { Front } from './http/front.js'
@@ -28,7 +28,7 @@ import type { TunnelInfo } from './tunnel-info.js'
 
 /**
  * Starts a tunnel server; resolves when it listens. Rejects with `invalid-option`, `insecure-address`,
- * `port-taken`, `address-unavailable`, `timeout` or `aborted`.
+ * `port-taken`, `address-unavailable`, `caddy-unreachable`, `caddy-conflict`, `caddy-failed`, `timeout` or `aborted`.
  */
 export async function createServer(options: ServerOptions = {}): Promise<Server> {
   const settings = readServerOptions(options)
@@ -36,13 +36,14 @@ export async function createServer(options: ServerOptions = {}): Promise<Server>
   const where = hosts.map((host) => formatAddress({ host, port })).join(' and ')
   return withDeadline(`listening on ${where}`, { timeout, signal }, async (aborted) => {
     const security = await untilAborted(serverSecurity(settings.tls, settings.secrets), aborted)
-    const front = await frontOf(settings, aborted)
+    const front = await frontOf(settings, aborted, (error) => server.reportCaddy(error))
     const listener = await listenOnAll<Socket>(
       settings,
       (socket, client) => server.accept(socket, client),
       (address, take) => listenTcp({ ...address, unref, aborted }, take),
     ).catch((error) => {
       front?.stop()
+      front?.finish(0)
       throw error
     })
     // No client is handed over before the event loop turns, and by then the server is there.
@@ -55,11 +56,14 @@ export async function createServer(options: ServerOptions = {}): Promise<Server>
 /** The port for HTTP tunnels, where there is to be one. */
 async function frontOf(
   { http, httpConnections, unref }: Settings,
-  aborted: Aborted,
+  aborted: AbortSignal,
+  onCaddy: (error?: TunnelError) => void,
 ): Promise<Front | undefined> {
   if (!http) return undefined
-  const { openFront } = await import('./http/front.js')
-  return openFront(http, { maxConnections: httpConnections, unref, aborted })
+  const options = { maxConnections: httpConnections, unref, aborted }
+  if (!http.caddy) return (await import('./http/front.js')).openFront(http, options)
+  const { openBehindCaddy } = await import('./http/behind-caddy.js')
+  return openBehindCaddy(http, http.caddy, { ...options, onCaddy })
 }
 
 class TunnelServer extends Emitter<ServerEvents> implements Server {
@@ -178,6 +182,11 @@ class TunnelServer extends Emitter<ServerEvents> implements Server {
     for (const session of this.#sessions.keys()) {
       if (session.secretName === name) session.close(secretRevoked())
     }
+  }
+
+  /** Tells that Caddy was lost or, without an error, is back. */
+  reportCaddy(error?: TunnelError): void {
+    this.tell('caddy', error)
   }
 
   /** Serves a client until its control connection ends. */

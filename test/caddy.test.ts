@@ -1,12 +1,14 @@
 /** Caddy in front of a server, with the real Caddy and its own authority. */
 import { once } from 'node:events'
 import tls from 'node:tls'
+import { pEvent } from 'p-event'
+import { type Connection, createServer, openTunnel, type Server, type ServerOptions } from 'pipe-tunnel'
 import { describe, expect, test } from 'vitest'
 import WebSocket, { WebSocketServer } from 'ws'
 import { type Caddy, type CaddyOptions, configureCaddy } from '../src/http/caddy.js'
 import { withSite } from '../src/http/caddy-config.js'
 import { type CaddyProgram, type Sites, startCaddy } from './helpers/caddy.js'
-import { freePort } from './helpers/command.js'
+import { freePort, pipe } from './helpers/command.js'
 import { needs } from './helpers/programs.js'
 import { echoTarget, httpTarget, silentTarget } from './helpers/targets.js'
 
@@ -67,35 +69,104 @@ test('a name that is not in use gets no certificate', async (context) => {
   expect(await caddy.get(app)).toContain(app)
 })
 
-test('a WebSocket outlives a hundred names that come and go, and no change of the configuration', async (context) => {
-  needs(context, 'caddy')
-  await using caddy = await startCaddy(noSites)
-  await using upstream = await httpTarget((_, response) => response.end('hello'))
-  new WebSocketServer({ server: upstream.server as never }).on('connection', (socket) => {
-    socket.on('message', (data) => socket.send(`${data}`))
-    // Caddy ends it with a frame that only a server may send.
-    socket.on('error', () => {})
+describe('a server behind Caddy', () => {
+  test('opens tunnels that have https, with the address of the visitor', async (context) => {
+    needs(context, 'caddy')
+    await using caddy = await startCaddy(noSites)
+    await using target = await echoRequests()
+    await using server = await serverBehind(caddy)
+    await using tunnel = await openTunnel(target.port, { server, hostname: 'app' })
+    const connected = pEvent<'connection', Connection>(tunnel, 'connection')
+
+    expect(tunnel.url).toBe(`https://app.tunnel.localhost:${caddy.ports.https}`)
+    expect(JSON.parse(await caddy.get('app.tunnel.localhost'))).toMatchObject({
+      host: 'app.tunnel.localhost',
+      'x-forwarded-for': expect.stringMatching(/^127\.0\.0\.1/),
+      'x-forwarded-proto': 'https',
+    })
+    expect((await connected).visitor.address).toBe('127.0.0.1')
   })
-  const names = new Set([app])
-  await using site = await configure(caddy, upstream, { isInUse: (name) => names.has(name) })
-  const before = await caddy.config()
-  const visitor = await openWebSocket(caddy, app)
 
-  for (let i = 0; i < 100; i++) {
-    const name = `app-${i}.${domain}`
-    names.add(name)
-    expect(await caddy.get(name)).toBe('hello')
-    names.delete(name)
-  }
+  test('leaves a WebSocket alone while a hundred other tunnels come and go', async (context) => {
+    needs(context, 'caddy')
+    await using caddy = await startCaddy(noSites)
+    await using target = await httpTarget((_, response) => response.end('hello'))
+    const sockets = new WebSocketServer({ server: target.server as never })
+    sockets.on('connection', (socket) => {
+      socket.on('message', (data) => socket.send(`${data}`))
+      // Caddy ends it with a frame that only a server may send.
+      socket.on('error', () => {})
+    })
+    await using server = await serverBehind(caddy)
+    await using _tunnel = await openTunnel(target.port, { server, hostname: 'app' })
+    const visitor = await openWebSocket(caddy, 'app.tunnel.localhost')
+    const before = await caddy.config()
 
-  visitor.send('still here')
-  expect(`${(await once(visitor, 'message'))[0]}`).toBe('still here')
-  expect(await caddy.config()).toBe(before)
+    for (let i = 0; i < 100; i++) {
+      await using _other = await openTunnel(target.port, { server, hostname: `app-${i}` })
+    }
 
-  // It would not have lived through this.
-  const closed = once(visitor, 'close')
-  await site.close()
-  await closed
+    visitor.send('still here')
+    expect(`${(await once(visitor, 'message'))[0]}`).toBe('still here')
+    expect(await caddy.config()).toBe(before)
+
+    // It would not have lived through a change.
+    const closed = once(visitor, 'close')
+    await caddy.append('apps/http/servers/srv0/routes', { match: [{ host: ['more.test'] }] })
+    await closed
+  })
+
+  test('that is killed is followed by one with the same names', async (context) => {
+    needs(context, 'caddy')
+    await using caddy = await startCaddy(noSites)
+    await using target = await echoRequests()
+    const before = await caddy.config()
+    const args = ['--domain', `https://tunnel.localhost:${caddy.ports.https}`, '--caddy', caddy.admin]
+    await using first = pipe(['server', '--port', '0', ...args])
+    const address = await first.stdout.line(/^pipe:/)
+    await using tunnel = await openTunnel(target.port, { server: address, hostname: 'app' })
+    const back = pEvent(tunnel, 'reconnect', { timeout: 30_000 })
+    first.signal('SIGKILL')
+    await first.ended()
+
+    await using second = pipe(['server', '--port', new URL(address).port, ...args])
+    await second.stdout.line(/^pipe:/)
+    await back
+    expect(await caddy.get('app.tunnel.localhost')).toContain('app.tunnel.localhost')
+    await tunnel.close()
+    second.signal('SIGTERM')
+    expect(await second.ended()).toMatchObject({ code: 0 })
+    expect(await caddy.config()).toBe(before)
+  })
+
+  test('says when Caddy is lost, and when it is back', async (context) => {
+    needs(context, 'caddy')
+    await using caddy = await startCaddy(noSites)
+    await using server = pipe([
+      'server',
+      '--port',
+      '0',
+      '--domain',
+      'tunnel.localhost',
+      '--caddy',
+      caddy.admin,
+    ])
+    await server.stdout.line(/^pipe:/)
+    await caddy.kill()
+    await server.stderr.line(/lost Caddy: no Caddy answers/)
+    await caddy.start()
+    await server.stderr.line(/Caddy is configured again$/)
+  })
+
+  test('that can not start leaves nothing behind', async (context) => {
+    needs(context, 'caddy')
+    await using caddy = await startCaddy(noSites)
+    await using taken = await echoTarget()
+    const before = await caddy.config()
+
+    await expect(serverBehind(caddy, { port: taken.port })).rejects.toMatchObject({ code: 'port-taken' })
+    await expect.poll(() => caddy.config(), { timeout: 20_000 }).toBe(before)
+  })
 })
 
 describe('a configuration', () => {
@@ -263,7 +334,7 @@ describe('a Caddy that is lost', () => {
 describe('without a Caddy', () => {
   test('it is told that none answers', async () => {
     const admin = `http://127.0.0.1:${await freePort()}`
-    await expect(configureCaddy(options(admin, 1))).rejects.toMatchObject({
+    await expect(start(admin)).rejects.toMatchObject({
       code: 'caddy-unreachable',
       message: `no Caddy answers at ${admin} (connect ECONNREFUSED ${admin.slice(7)}): is it running, and is its admin API there?`,
     })
@@ -272,7 +343,7 @@ describe('without a Caddy', () => {
   test('it is told that something else answers', async () => {
     await using web = await httpTarget((_, response) => response.end('<html>'))
     const admin = `http://127.0.0.1:${web.port}`
-    await expect(configureCaddy(options(admin, 1))).rejects.toMatchObject({
+    await expect(start(admin)).rejects.toMatchObject({
       code: 'caddy-failed',
       message: `what answers at ${admin} is not the admin API of Caddy: is that at another port?`,
     })
@@ -281,18 +352,30 @@ describe('without a Caddy', () => {
   test('it is told that nothing answers in time', async () => {
     await using silent = await silentTarget()
     const admin = `http://127.0.0.1:${silent.port}`
-    const late = configureCaddy({ ...options(admin, 1), timeout: 200 })
-    await expect(late).rejects.toMatchObject({ code: 'timeout' })
-    const aborted = configureCaddy({ ...options(admin, 1), signal: AbortSignal.timeout(200) })
+    await expect(start(admin, { timeout: 200 })).rejects.toMatchObject({ code: 'timeout' })
+    const aborted = start(admin, { signal: AbortSignal.timeout(200) })
     await expect(aborted).rejects.toMatchObject({ code: 'aborted' })
   })
 
-  test.each(['2019', 'https://127.0.0.1:2019', 'http://localhost:2019/config', ''])(
+  test.each(['2019', 'https://127.0.0.1:2019', 'http://localhost:2019/config', 'http://a@localhost', ''])(
     'the URL %j is refused',
     async (admin) => {
-      await expect(configureCaddy(options(admin, 1))).rejects.toMatchObject({ code: 'invalid-option' })
+      await expect(start(admin)).rejects.toMatchObject({
+        code: 'invalid-option',
+        message: expect.stringMatching(/^http\.caddy must be the admin API of a Caddy/),
+      })
     },
   )
+
+  test('a domain of plain HTTP is refused', async () => {
+    await expect(start('http://127.0.0.1:2019', {}, 'http://example.test')).rejects.toMatchObject({
+      code: 'invalid-option',
+      message: 'http.domain must be one of https, as there is a Caddy, not "http://example.test"',
+    })
+  })
+
+  const start = (caddy: string, options: ServerOptions = {}, domain = 'example.test') =>
+    createServer({ ...options, http: { port: 0, domain, caddy } })
 })
 
 test('what Caddy does not take is told in its words', async (context) => {
@@ -351,14 +434,19 @@ async function configure(
 }
 
 const options = (admin: string, port: number): CaddyOptions => ({
-  admin,
+  admin: new URL(admin),
   domain,
   upstream: { host: '127.0.0.1', port },
   isInUse: (name) => name.startsWith('app.'),
   onLost: () => {},
   onBack: () => {},
-  timeout: 20_000,
+  aborted: AbortSignal.timeout(20_000),
 })
+
+function serverBehind({ admin, ports }: CaddyProgram, options: ServerOptions = {}): Promise<Server> {
+  const domain = `https://tunnel.localhost:${ports.https}`
+  return createServer({ ...options, http: { port: 0, domain, caddy: admin } })
+}
 
 async function openWebSocket(caddy: CaddyProgram, hostname: string): Promise<WebSocket> {
   const ca = await caddy.authority()

@@ -12,7 +12,6 @@ import packageJson from '../package.json' with { type: 'json' }
 import { exit } from '../src/cli/exit.js'
 import { type ObjectSchema, type Schema, schema } from '../src/config/schema.js'
 import { errorCodes } from '../src/errors.js'
-import { configureCaddy } from '../src/http/caddy.js'
 import { makeCertificate } from './helpers/certificate.js'
 import { pipe, pipeToEnd, temporaryFolder } from './helpers/command.js'
 import { needsDocker } from './helpers/docker.js'
@@ -398,15 +397,8 @@ const causes = {
     return (await (await connected).closed).error
   },
   async 'caddy-unreachable'() {
-    const admin = `http://127.0.0.1:${await freePort()}`
-    const options = {
-      admin,
-      domain: 'example.com',
-      upstream: { host: '127.0.0.1', port: 1 },
-      timeout: 20_000,
-    }
-    const caddy = configureCaddy({ ...options, isInUse: () => false, onLost: () => {}, onBack: () => {} })
-    return await caddy.catch((reason) => reason)
+    const caddy = `http://127.0.0.1:${await freePort()}`
+    return await rejection(createServer({ http: { port: 0, domain: 'example.com', caddy } }))
   },
   async closed() {
     await using target = await echoTarget()

@@ -13,6 +13,8 @@ export const flags: Readonly<Record<string, string>> = {
   publicHost: '--public-host',
   sockets: '--sockets',
   waitForTarget: '--wait',
+  'http.caddy': '--caddy',
+  'http.domain': '--domain',
   'conditions.bandwidth': '--bandwidth',
   'conditions.closeAfter': '--close-after',
   'conditions.dropRate': '--drop-rate',

@@ -155,6 +155,10 @@ const serverCommand = program
     '--trust-proxy <cidr...>',
     'proxies in front that tell the address of the visitor by X-Forwarded-For',
   )
+  .option(
+    '--caddy <url>',
+    'admin API of a Caddy that is to take https for their names, such as http://127.0.0.1:2019',
+  )
   .option('--sockets <folder>', 'let clients listen on unix sockets in this folder')
   .addOption(secret)
   .addOption(secretFile)

@@ -13,6 +13,7 @@ interface HttpArguments {
   httpPort?: number
   domain?: string
   trustProxy?: string[]
+  caddy?: string
 }
 
 export interface ServerAdminArguments {
@@ -37,6 +38,7 @@ export async function readSettings(
     httpPort,
     domain,
     trustProxy,
+    caddy,
     logLevel,
     logFormat,
     adminPort,
@@ -50,7 +52,7 @@ export async function readSettings(
     port: DEFAULT_PORT,
     ...inFile,
     ...flags,
-    http: readHttp({ httpPort, domain, trustProxy }, inFile),
+    http: readHttp({ httpPort, domain, trustProxy, caddy }, inFile),
     secret: readSecret({ secret, secretFile }) ?? process.env.PIPE_SECRET ?? inFile.secret,
     tls: readServerTls({ tlsCert, tlsKey, tls: mayEncrypt }) ?? inFile.tls,
   }
@@ -59,9 +61,12 @@ export async function readSettings(
 
 /** The flags go before the file, each by itself. */
 function readHttp(flags: HttpArguments, file: ServerOptions): HttpOptions | undefined {
-  const { httpPort: port = file.http?.port, domain, trustProxy: trustedProxies } = flags
+  const { domain, trustProxy: trustedProxies, caddy = file.http?.caddy } = flags
+  // Visitors come to Caddy: its port alone need not be known.
+  const port = flags.httpPort ?? file.http?.port ?? (caddy === undefined ? undefined : 0)
   if (port !== undefined) {
-    return { ...file.http, port, ...(domain && { domain }), ...(trustedProxies && { trustedProxies }) }
+    const given = { ...(domain && { domain }), ...(trustedProxies && { trustedProxies }) }
+    return { ...file.http, ...given, port, ...(caddy !== undefined && { caddy }) }
   }
   const [name] =
     Object.entries({ '--domain': domain, '--trust-proxy': trustedProxies }).find(([, given]) => given) ?? []

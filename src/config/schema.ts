@@ -196,6 +196,7 @@ const http: Table<HttpOptions> = {
     text(undefined, '127.0.0.1'),
     'Proxies in front that tell the visitor by X-Forwarded-For. Default: none.',
   ),
+  caddy: text('Admin API of a Caddy that is to take https for all names.', 'http://127.0.0.1:2019'),
 }
 
 /** What a server may have. */

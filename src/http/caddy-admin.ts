@@ -4,7 +4,6 @@ import http from 'node:http'
 import { isDeepStrictEqual } from 'node:util'
 import type { Aborted } from '../deadline.js'
 import { printable, reasonOf, TunnelError } from '../errors.js'
-import { invalidOption } from '../options.js'
 import { untilItWorks } from '../retry.js'
 import { dialTcp } from '../tcp.js'
 import type { CaddyConfig } from './caddy-config.js'
@@ -18,13 +17,6 @@ const PRECONDITION_FAILED = 412
 const ATTEMPTS = 20
 /** While a configuration is loaded, whoever did that, nobody may answer for a moment. */
 const PATIENCE = { attempts: 4, unref: false }
-
-/** The URL of the API. */
-export function parseAdmin(value: unknown): URL {
-  const url = URL.canParse(String(value)) ? new URL(String(value)) : undefined
-  if (url?.protocol === 'http:' && url.pathname === '/' && !url.search && !url.username) return url
-  throw invalidOption('http.caddy', "the admin API of a Caddy, such as 'http://127.0.0.1:2019'", value)
-}
 
 /** The two ends of a connection from this machine to Caddy. */
 export interface WayToCaddy {

@@ -1,15 +1,15 @@
 import { setTimeout as wait } from 'node:timers/promises'
 import type { Address } from '../address.js'
-import { type WaitOptions, withDeadline } from '../deadline.js'
+import { withDeadline } from '../deadline.js'
 import { TunnelError, toTunnelError } from '../errors.js'
-import { changeConfig, parseAdmin } from './caddy-admin.js'
+import { changeConfig } from './caddy-admin.js'
 import { type AskListener, isAnswered, listenForAsk } from './caddy-ask.js'
 import { askOf, type CaddyConfig, type Site, withoutSite, withSite } from './caddy-config.js'
 
 /** Options of {@link configureCaddy}. */
-export interface CaddyOptions extends WaitOptions {
-  /** URL of Caddy's admin API, such as `http://127.0.0.1:2019`. */
-  admin: string
+export interface CaddyOptions {
+  /** Caddy's admin API. */
+  admin: URL
   /** What the names of tunnels end with. */
   domain: string
   /** Where requests for these names go, as Caddy dials it. It asks its questions at another port there. */
@@ -20,7 +20,8 @@ export interface CaddyOptions extends WaitOptions {
   onLost(error: TunnelError): void
   /** Caddy had lost the configuration, or was lost, and has it again. */
   onBack(): void
-  timeout: number
+  /** Gives up what comes before it is configured. */
+  aborted: AbortSignal
 }
 
 /** A Caddy that is configured. */
@@ -37,22 +38,20 @@ const LOOK_TIMEOUT = 10_000
 /**
  * Has a running Caddy take https for all names of a domain, and resolves when it does. This is the only time that it is
  * configured: Caddy closes everybody's WebSockets when its configuration changes. Which names have a tunnel it asks us, at the first
- * visit of each. Rejects with `invalid-option`, `caddy-unreachable`, `caddy-conflict`, `caddy-failed`, `timeout` or `aborted`.
+ * visit of each. Rejects with `caddy-unreachable`, `caddy-conflict`, `caddy-failed`, or the
+ * signal's reason.
  */
 export async function configureCaddy(options: CaddyOptions): Promise<Caddy> {
-  const { admin, domain, upstream, isInUse, timeout, signal } = options
-  const url = parseAdmin(admin)
-  return withDeadline(`configuring Caddy at ${url.origin}`, { timeout, signal }, async (aborted) => {
-    const ask = await listenForAsk(upstream.host, domain, isInUse)
-    try {
-      const caddy = new ConfiguredCaddy(url, ask, options)
-      await caddy.start(aborted)
-      return caddy
-    } catch (error) {
-      await ask.close()
-      throw error
-    }
-  })
+  const { upstream, domain, isInUse, aborted } = options
+  const ask = await listenForAsk(upstream.host, domain, isInUse)
+  try {
+    const caddy = new ConfiguredCaddy(ask, options)
+    await caddy.start(aborted)
+    return caddy
+  } catch (error) {
+    await ask.close()
+    throw error
+  }
 }
 
 class ConfiguredCaddy implements Caddy {
@@ -66,8 +65,8 @@ class ConfiguredCaddy implements Caddy {
   #watching: Promise<void> | undefined
   #closed: Promise<void> | undefined
 
-  constructor(admin: URL, ask: AskListener, options: CaddyOptions) {
-    const { domain, upstream } = options
+  constructor(ask: AskListener, options: CaddyOptions) {
+    const { admin, domain, upstream } = options
     this.#admin = admin
     this.#ask = ask
     this.#site = { domain, upstream, ask: ask.url }
