@@ -331,6 +331,21 @@ describe('a target', () => {
     expect([answer.statusCode, await textOf(answer)]).toEqual([413, 'too large'])
   })
 
+  test('gets request after request over one connection, which gathers nothing', async () => {
+    await using place = await httpWorld((_request, response) => response.end('x'))
+    const warnings: Error[] = []
+    const processOnWarning = (warning: Error) => warnings.push(warning)
+    process.on('warning', processOnWarning)
+    const agent = new http.Agent({ keepAlive: true, maxSockets: 1 })
+    const options = { agent, headers: { Host: place.tunnel.host }, port: place.server.httpPort }
+    for (let i = 0; i < 50; i++) await textOf(await request('http://127.0.0.1', options))
+    agent.destroy()
+    process.off('warning', processOnWarning)
+
+    expect(warnings).toEqual([])
+    expect(place.target.connections.length).toBe(1)
+  })
+
   test('gets a connection of its own for each visitor, never shared', async () => {
     await using place = await httpWorld((_request, response) => response.end('x'))
     const visitors = await Promise.all([1, 2].map(() => visit({ port: place.server.httpPort })))

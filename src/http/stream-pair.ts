@@ -22,6 +22,11 @@ export class StreamEnd extends Duplex {
     this.on('error', () => {})
   }
 
+  /** What an agent of HTTP calls of a socket: whether the process may end is up to the sockets behind this. */
+  ref(): this {
+    return this
+  }
+
   override _read(): void {
     const done = this.#written
     this.#written = undefined

@@ -36,7 +36,7 @@ export class Way {
       keepSocketAlive: (socket: StreamEnd) => this.#keep(socket),
       reuseSocket: (socket: StreamEnd, request: http.ClientRequest) => {
         socket.off('data', idleOnData).off('end', idleOnEnd)
-        request.reusedSocket = true
+        http.Agent.prototype.reuseSocket.call(this.agent, socket, request)
       },
     })
     site.endIdle.add(this.#end)
