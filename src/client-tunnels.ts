@@ -1,8 +1,8 @@
 import type { Duplex } from 'node:stream'
 import { type Aborted, whenAborted } from './deadline.js'
 import { errorFromPeer, printable, TunnelError } from './errors.js'
-import { urlOf } from './hostname.js'
-import { type LocalSettings, LocalTunnel, type LocalTunnelOptions } from './local-tunnel.js'
+import { addressIn } from './granted.js'
+import { type LocalSettings, LocalTunnel } from './local-tunnel.js'
 import {
   errorFields,
   type FromClient,
@@ -145,7 +145,7 @@ export class ClientTunnels {
     if (entry?.state !== 'opening' && entry?.state !== 'lost') return
     const { request } = entry
     if (entry.state === 'lost') clearTimeout(entry.again)
-    const address = this.#addressIn(message, request)
+    const address = addressIn(message, request, this.#options.host)
     // From now on it is this one that is asked for.
     const again = request.protocol === 'http' ? { hostname } : { port, path: path ?? request.path }
     const open = { state: 'open', request: { ...request, ...again } } as const
@@ -165,22 +165,6 @@ export class ClientTunnels {
     })
     this.#tunnels.set(number, { ...open, tunnel })
     entry.resolve(tunnel)
-  }
-
-  /** The public address that the server has opened, if it is what was asked for. */
-  #addressIn(
-    { host, port, path, hostname, scheme, probe }: Message<typeof fromServer, 'forwarded'>,
-    request: Forward,
-  ): Pick<LocalTunnelOptions, 'host' | 'port' | 'path' | 'site'> {
-    if ((path !== undefined) !== (request.protocol === 'unix'))
-      throw violation('opened another kind of address')
-    // Of a unix socket the server names the path.
-    if (path !== undefined) return { host: '', port: 0, path }
-    if (port === 0 || (request.port !== 0 && port !== request.port)) throw violation(`opened port ${port}`)
-    if (request.protocol !== 'http') return { host: host ?? this.#options.host, port, path }
-    if (!host || !hostname || !scheme || !probe || hostname !== (request.hostname ?? hostname))
-      throw violation(`opened the name ${hostname}`)
-    return { host, port, path, site: { hostname, probe, url: urlOf(scheme, host, port) } }
   }
 
   #exchange({ tunnel: number, id, ...from }: Message<typeof fromServer, 'exchange'>): void {

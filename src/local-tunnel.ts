@@ -130,12 +130,8 @@ export class LocalTunnel extends Emitter<TunnelEvents> implements Tunnel {
   async reach(aborted: AbortSignal): Promise<void> {
     const { site, unref } = this.#options
     if (!site) return
-    const closed = this.closed.then((error) => {
-      throw error ?? new TunnelError('closed', 'the tunnel was closed')
-    })
-    const { reach, agentFor } = await import('./http/access.js')
-    await Promise.race([reach(site, aborted, unref), closed])
-    this.#agent = await agentFor(site.url)
+    const { reach } = await import('./http/access.js')
+    this.#agent = await reach(site, { aborted, unref, closed: this.closed })
   }
 
   get requests(): Requests {

@@ -121,6 +121,19 @@ describe('a request', () => {
     expect(answer).not.toContain('served')
   })
 
+  test('for HTTP/2 is one of HTTP/1 at the target, which never hears of more', async () => {
+    await using place = await httpWorld((incoming, response) =>
+      response.end(JSON.stringify(incoming.headers)),
+    )
+    place.target.server.on('upgrade', (_request, socket) => socket.end('HTTP/1.1 101 No\r\n\r\n'))
+    const upgrade = 'Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n'
+    const answer = await place.raw(`GET / HTTP/1.1\r\nHost: shop.localhost\r\n${upgrade}\r\n${HIDDEN}`)
+
+    expect(answer).toMatch(/^HTTP\/1\.1 200 /)
+    expect(answer).not.toMatch(/h2c|http2-settings/)
+    expect(answer.match(/HTTP\/1.1 /g)).toHaveLength(1)
+  })
+
   test('with a name of a page in it does not get markup into the answer', async () => {
     await using place = await httpWorld((_request, response) => response.end('served'))
     const answer = await place.raw('GET / HTTP/1.1\r\nHost: <b>.localhost\r\nAccept: text/html\r\n\r\n')

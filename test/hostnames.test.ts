@@ -245,6 +245,16 @@ describe('openTunnel looks whether its URL leads to it', () => {
     front.close()
   })
 
+  test('and gives up when the server is closed meanwhile', async () => {
+    const server = await createServer({ http: { port: 0, domain: 'tunnels.invalid' } })
+    const opening = openTunnel(served, { server, hostname: 'shop', timeout: 60_000, reconnect: false })
+    await once(server, 'tunnel')
+
+    await server.close()
+
+    expect(await code(opening)).toBe('server-closed')
+  })
+
   test('and gives up when it is aborted', async () => {
     await using server = await createServer({ http: { port: 0, domain: 'tunnels.invalid' } })
     const controller = new AbortController()

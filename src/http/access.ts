@@ -18,17 +18,28 @@ export interface PublicName {
   probe: string
 }
 
-/** What dials this URL, also where its name is one in `localhost`. */
-export async function agentFor(url: string): Promise<Agent> {
-  const { Agent } = await clientOf(url)
-  return new Agent({ keepAlive: true, lookup: lookupForConnect, autoSelectFamily: true })
+export interface ReachOptions {
+  /** Gives up. */
+  aborted: AbortSignal
+  /** Lets the process end while waiting. */
+  unref: boolean
+  /** Resolves when the tunnel is gone. */
+  closed: Promise<TunnelError | undefined>
 }
 
 /**
- * Resolves when a request to the URL gets through to its tunnel. Rejects with `url-unreachable` when the time is up, or with
- * the signal's reason.
+ * Resolves when a request to the URL gets through to its tunnel, with what dials it, also where the name is one in `localhost`. Rejects
+ * with `url-unreachable` when the time is up, with why the tunnel is gone, or with the signal's reason.
  */
-export async function reach(name: PublicName, signal: AbortSignal, unref: boolean): Promise<void> {
+export async function reach(name: PublicName, { aborted, unref, closed }: ReachOptions): Promise<Agent> {
+  const gone = new AbortController()
+  closed.then((error) => gone.abort(error ?? new TunnelError('closed', 'the tunnel was closed')))
+  await untilReached(name, AbortSignal.any([aborted, gone.signal]), unref)
+  const { Agent } = await clientOf(name.url)
+  return new Agent({ keepAlive: true, lookup: lookupForConnect, autoSelectFamily: true })
+}
+
+async function untilReached(name: PublicName, signal: AbortSignal, unref: boolean): Promise<void> {
   let last: TunnelError | undefined
   const attempt = () =>
     probe(name, signal).catch((error) => {

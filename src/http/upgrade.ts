@@ -16,7 +16,9 @@ export function passUpgrade(exchange: Exchange, socket: Duplex, head: Buffer): v
     return
   }
   const way = exchange.way()
-  const options = optionsFor(exchange, way, true)
+  // HTTP/2 has many requests behind the first, of which nobody would know (and RFC 9113 knows no upgrade to it any more).
+  const upgrades = !/\bh2c\b/i.test(request.headers.upgrade ?? '')
+  const options = optionsFor(exchange, way, upgrades)
   const upstream = way.isFor.http.request({ ...options, createConnection: () => way.connect() as never })
   upstream.on('response', (answer) => passBack(answer, exchange, way))
   upstream.on('error', (error) => fail(exchange, way, error))
