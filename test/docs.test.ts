@@ -250,7 +250,7 @@ describe('options.md', () => {
     const documented = await tableUnder('docs/options.md', 'Events', number)
 
     expect(documented.map(([event, parameters]) => [event, parameters])).toEqual(
-      events.map((event) => [event.name, event.type.replace(/(\w+): \w+|[[\]]/g, '$1')]),
+      events.map((event) => [event.name, event.type.replace(/(\w+): [^,\]]+|[[\]]/g, '$1')]),
     )
   })
 
