@@ -37,10 +37,8 @@ export function logServer(server: Server, logger: Logger): void {
     logger.warn({ client, secretName, ...codeOf(error) }, `lost ${formatVisitor(client)}${reason(error)}`)
   })
   server.on('reconnect', (client) => logger.info({ client }, `${formatVisitor(client)} is back`))
-  server.on('caddy', (error) => {
-    if (error) logger.warn(codeOf(error), `lost Caddy${reason(error)}`)
-    else logger.info({}, 'Caddy is configured again')
-  })
+  server.on('caddyLost', (error) => logger.warn(codeOf(error), `lost Caddy${reason(error)}`))
+  server.on('caddyBack', () => logger.info({}, 'Caddy is configured again'))
   server.on('close', () => logger.info({}, `the server at ${server.address} is closed`))
 }
 

@@ -26,8 +26,10 @@ export interface ServerEvents {
   reconnect: [client: SocketAddress]
   /** A client has answered a heartbeat: every `heartbeatInterval`, for each. */
   heartbeat: [client: SocketAddress]
-  /** The Caddy in front can't be reached or configured any more; it is tried again. Without an error: it is configured again. */
-  caddy: [error: TunnelError | undefined]
+  /** The Caddy in front can't be reached or configured any more. It is tried again. */
+  caddyLost: [error: TunnelError]
+  /** The Caddy in front has lost its configuration, or was lost, and is configured again. */
+  caddyBack: []
   /** The server is closed. */
   close: []
 }

@@ -186,7 +186,8 @@ class TunnelServer extends Emitter<ServerEvents> implements Server {
 
   /** Tells that Caddy was lost or, without an error, is back. */
   reportCaddy(error?: TunnelError): void {
-    this.tell('caddy', error)
+    if (error) this.tell('caddyLost', error)
+    else this.tell('caddyBack')
   }
 
   /** Serves a client until its control connection ends. */
