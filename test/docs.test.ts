@@ -35,6 +35,7 @@ const docs = [
   'docs/admin.md',
   'docs/cli.md',
   'docs/config.md',
+  'docs/deploy/README.md',
   'docs/errors.md',
   'docs/hostnames.md',
   'docs/inspector.md',

@@ -1,18 +1,10 @@
-import { cp } from 'node:fs/promises'
-import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { pEvent } from 'p-event'
 import { forward, openTunnel, TunnelError } from 'pipe-tunnel'
 import { PipeContainer, type StartedPipeContainer } from 'pipe-tunnel/testcontainers'
-import {
-  GenericContainer,
-  getContainerRuntimeClient,
-  type StartedNetwork,
-  type StartedTestContainer,
-  Wait,
-} from 'testcontainers'
+import { getContainerRuntimeClient, type StartedNetwork, type StartedTestContainer } from 'testcontainers'
 import { afterAll, beforeEach, describe, expect, test } from 'vitest'
-import { runToEnd, temporaryFolder } from './helpers/command.js'
+import { runToEnd } from './helpers/command.js'
 import {
   askInside,
   curlInside,
@@ -227,28 +219,6 @@ describe('with a Docker engine', { timeout: 180_000 }, () => {
     expect(await disconnected).toMatchObject({ code: 'connection-lost' })
     await server.stop()
     expect(await exposed.closed).toBeUndefined()
-  })
-
-  test('the Dockerfile makes an image whose server serves', async () => {
-    await using folder = await temporaryFolder()
-    for (const one of ['package.json', 'dist', 'docs/Dockerfile']) {
-      await cp(join(repository, one), join(folder.path, one), { recursive: true })
-    }
-    const container = await GenericContainer.fromDockerfile(folder.path, 'docs/Dockerfile')
-      .withBuildArgs({ NODE_IMAGE: image })
-      .build('pipe-tunnel-test:dockerfile', { deleteOnExit: false })
-    await using server = await container
-      .withExposedPorts(8_910, 20_000)
-      .withEnvironment({ PIPE_SECRET: 'correct-horse-battery' })
-      .withWaitStrategy(Wait.forLogMessage(/^pipe:/))
-      .start()
-    const host = server.getHost()
-    await using _tunnel = await openTunnel((_, response) => response.end('hello'), {
-      server: `pipe://correct-horse-battery@${host}:${server.getMappedPort(8_910)}`,
-      port: 20_000,
-    })
-
-    expect(await (await fetch(`http://${host}:${server.getMappedPort(20_000)}`)).text()).toBe('hello')
   })
 
   test('a server that is not ready in time is given up', async () => {

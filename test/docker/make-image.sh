@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Makes a Docker image of this machine's own Node, curl and sh, so that tests need no registry, unless it is there already:
+# Makes a Docker image of programs of this machine, so that tests need no registry, unless it is there already:
 #
-#     test/docker/make-image.sh NAME
+#     test/docker/make-image.sh NAME PROGRAM...
 set -euo pipefail
 
 name=$1
+shift
 ! docker image inspect "$name" >/dev/null 2>&1 || exit 0
 root=$(mktemp -d)
 trap 'rm -rf "$root"' EXIT
@@ -13,7 +14,7 @@ chmod 1777 "$root/tmp"
 echo 'hosts: files dns' >"$root/etc/nsswitch.conf"
 echo 'root:x:0:0:root:/:/bin/sh' >"$root/etc/passwd"
 
-for program in node curl sh; do
+for program; do
   file=$(command -v "$program")
   cp --dereference "$file" "$root/usr/local/bin/$program"
   # Each library goes where the loader of the program looks for it.
@@ -21,4 +22,4 @@ for program in node curl sh; do
 done
 
 tar --create --directory "$root" --owner 0 --group 0 . |
-  docker import --change 'ENV PATH=/usr/local/bin' --change 'CMD ["node"]' - "$name" >/dev/null
+  docker import --change 'ENV PATH=/usr/local/bin' - "$name" >/dev/null

@@ -29,8 +29,13 @@ async function whyNot(): Promise<string | undefined> {
   if (process.platform !== 'linux') return 'containers are tried on Linux, with the programs of this machine'
   const runtime = await getContainerRuntimeClient().catch(() => undefined)
   if (!runtime) return 'no Docker engine answers: test/docker/start-engine.sh starts one'
-  await runToEnd(fileURLToPath(new URL('../docker/make-image.sh', import.meta.url)), [image])
+  await makeImage(image, 'node', 'curl', 'sh')
   return undefined
+}
+
+/** An image of programs of this machine. */
+export async function makeImage(name: string, ...programs: string[]): Promise<void> {
+  await runToEnd(fileURLToPath(new URL('../docker/make-image.sh', import.meta.url)), [name, ...programs])
 }
 
 /** A container that does nothing by itself, and its network, where it has one. */

@@ -18,6 +18,7 @@ export const packages = {
   curl: 'curl',
   dig: 'bind9-dnsutils',
   dnsmasq: 'dnsmasq-base',
+  'docker-compose': 'docker-compose',
   git: 'git',
   go: 'golang-go',
   gtlsclient: 'ngtcp2-client',
@@ -37,6 +38,7 @@ export const packages = {
   socat: 'socat',
   sort: 'coreutils',
   ss: 'iproute2',
+  'systemd-analyze': 'systemd',
 }
 
 export type Program = keyof typeof packages

@@ -1,0 +1,280 @@
+/** The recipes of docs/deploy, by the tools that they are for. */
+import { cp, readdir, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { createServer, openTunnel } from 'pipe-tunnel'
+import { parse as parseToml } from 'smol-toml'
+import { GenericContainer, Wait } from 'testcontainers'
+import { describe, expect, test } from 'vitest'
+import { parseAllDocuments, parse as parseYaml } from 'yaml'
+import { startCaddy } from './helpers/caddy.js'
+import { makeCertificate } from './helpers/certificate.js'
+import { freePort, pipeToEnd, runToEnd, temporaryFolder } from './helpers/command.js'
+import { image, makeImage, needsDocker } from './helpers/docker.js'
+import { needs, run } from './helpers/programs.js'
+import { readRepository } from './helpers/snippets.js'
+
+const repository = fileURLToPath(new URL('..', import.meta.url))
+const secret = 'correct-horse-battery'
+const read = (file: string) => readRepository(`docs/deploy/${file}`)
+
+/** The arguments of `pipe` in each file. */
+const commands: Record<string, () => Promise<string[]>> = {
+  Dockerfile: async () => JSON.parse(/^CMD (.+)$/m.exec(await read('Dockerfile'))?.[1] ?? ''),
+  'pipe-tunnel.service': async () => wordsOf(await read('pipe-tunnel.service'), /^ExecStart=.*? pipe (.+)$/m),
+  Caddyfile: async () => wordsOf(await read('Caddyfile'), /^# +pipe (.+)$/m),
+  'compose.yaml': async () => parseYaml(await read('compose.yaml')).services.pipe.command,
+  'fly.toml': async () => (await readFly()).processes.app.split(' '),
+  'kubernetes.yaml': async () => (await readKubernetes()).container.args,
+}
+
+test.each(Object.keys(commands))('%s has flags that pipe server has, and no others', async (file) => {
+  const [command, ...args] = (await commands[file]?.()) ?? []
+  const { stdout } = await pipeToEnd(['server', '--help'])
+
+  expect(command).toBe('server')
+  const flags = args.filter((arg) => arg.startsWith('--')).map((arg) => arg.replace(/=.*/, ''))
+  expect(flags).not.toEqual([])
+  expect(flags.filter((flag) => !stdout.includes(`  ${flag} `))).toEqual([])
+})
+
+test('README.md has a section for each file', async () => {
+  const files = (await readdir(join(repository, 'docs/deploy'))).filter((file) => file !== 'README.md')
+  const headings = [...(await read('README.md')).matchAll(/^## `?([\w.-]+)`?/gm)].map(([, file]) => file)
+  expect(headings.sort()).toEqual(files.sort())
+})
+
+describe('Dockerfile', () => {
+  test('makes an image that is healthy, not root, and serves', async (context) => {
+    await needsDocker(context)
+    await using folder = await temporaryFolder()
+    for (const one of ['package.json', 'dist', 'docs/deploy/Dockerfile']) {
+      await cp(join(repository, one), join(folder.path, one), { recursive: true })
+    }
+    const built = await GenericContainer.fromDockerfile(folder.path, 'docs/deploy/Dockerfile')
+      .withBuildArgs({ NODE_IMAGE: image })
+      .build('pipe-tunnel-test:dockerfile', { deleteOnExit: false })
+    await using server = await built
+      .withExposedPorts(8_910, 20_000)
+      .withEnvironment({ PIPE_SECRET: secret })
+      .withWaitStrategy(Wait.forHealthCheck())
+      .start()
+    const host = server.getHost()
+    await using _tunnel = await openTunnel((_, response) => response.end('hello'), {
+      server: `pipe://${secret}@${host}:${server.getMappedPort(8_910)}`,
+      port: 20_000,
+    })
+
+    expect(await (await fetch(`http://${host}:${server.getMappedPort(20_000)}`)).text()).toBe('hello')
+    expect((await server.exec(['node', '--print', 'process.getuid()'])).output).toBe('1000\n')
+  }, 180_000)
+})
+
+describe('compose.yaml', () => {
+  test('is understood by docker-compose', async (context) => {
+    needs(context, 'docker-compose')
+    const env = { ...process.env, PIPE_DOMAIN: 'example.com', PIPE_SECRET: secret }
+    const { stdout } = await run('docker-compose', ['--file', 'docs/deploy/compose.yaml', 'config'], {
+      cwd: repository,
+      env,
+    })
+    const { pipe } = parseYaml(`${stdout}`).services
+    expect(pipe.command).toContain('--domain=example.com')
+    expect(pipe.environment).toEqual({ PIPE_SECRET: secret })
+  })
+
+  test('brings up a server whose names have https by Caddy', async (context) => {
+    needs(context, 'docker-compose', 'caddy')
+    await needsDocker(context)
+    await makeImage('pipe-tunnel-test:caddy', 'caddy')
+    await using folder = await temporaryFolder()
+    const [https, clients] = [await freePort(), await freePort()]
+    const compose = parseYaml(await read('compose.yaml'))
+    const { caddy, pipe } = compose.services
+    // Images of registries, ports that may be taken, and names that no authority signs are none for a test.
+    const config = { admin: { listen: caddy.environment.CADDY_ADMIN } }
+    await writeFile(join(folder.path, 'caddy.json'), JSON.stringify(config))
+    Object.assign(caddy, {
+      image: 'pipe-tunnel-test:caddy',
+      command: `${caddy.command} --config /caddy.json`,
+    })
+    caddy.ports = [`127.0.0.1:${https}:443`]
+    caddy.volumes.push('./caddy.json:/caddy.json')
+    pipe.ports = [`127.0.0.1:${clients}:8910`]
+    Object.assign(pipe.build, { context: repository, args: { NODE_IMAGE: image } })
+    pipe.command = pipe.command.map((arg: string) =>
+      arg.replace(/^--domain=.*/, `--domain=https://tunnel.localhost:${https}`),
+    )
+    const file = join(folder.path, 'compose.json')
+    await writeFile(file, JSON.stringify(compose))
+    const env = { PIPE_DOMAIN: 'example.com', PIPE_SECRET: secret }
+    const docker = (...args: string[]) =>
+      runToEnd('docker-compose', ['--project-name', `pipe-tunnel-${https}`, '--file', file, ...args], {
+        env,
+        timeout: 120_000,
+      })
+    try {
+      await docker('up', '--detach', '--build')
+      await using tunnel = await openTunnel((_, response) => response.end('hello'), {
+        server: `pipe://${secret}@127.0.0.1:${clients}`,
+        hostname: 'app',
+        retry: true,
+        timeout: 60_000,
+      })
+
+      // It is there, so its client has seen it answer by https.
+      expect(tunnel.url).toBe(`https://app.tunnel.localhost:${https}`)
+    } finally {
+      await docker('down', '--rmi', 'local', '--volumes', '--timeout', '5')
+    }
+  }, 240_000)
+})
+
+describe('Caddyfile', () => {
+  test('leads all names of the domain to the HTTP port', async (context) => {
+    needs(context, 'caddy')
+    const text = await read('Caddyfile')
+    await using folder = await temporaryFolder()
+    const { cert, key } = makeCertificate(['*.tunnel.localhost'])
+    const [certFile, keyFile] = [join(folder.path, 'cert.pem'), join(folder.path, 'key.pem')]
+    await Promise.all([writeFile(certFile, cert), writeFile(keyFile, key)])
+    const port = await freePort()
+    const environment = { PIPE_DOMAIN: 'tunnel.localhost', PIPE_CERT: certFile, PIPE_KEY: keyFile }
+    const filled = Object.entries(environment).reduce(
+      (filled, [name, value]) => filled.replaceAll(`{$${name}}`, value),
+      text.replace('127.0.0.1:8080 {', `127.0.0.1:${port} {`),
+    )
+    await using caddy = await startCaddy(() => `}\n${filled}`)
+    const domain = `https://tunnel.localhost:${caddy.ports.https}`
+    await using server = await createServer({ http: { port, domain, trustedProxies: ['127.0.0.1'] } })
+    await using tunnel = await openTunnel((_, response) => response.end('hello'), { server, hostname: 'app' })
+
+    expect(tunnel.url).toBe(`https://app.tunnel.localhost:${caddy.ports.https}`)
+    const { stdout } = await run('caddy', ['fmt', '-'], { input: text })
+    expect(`${stdout}`).toBe(text)
+  })
+})
+
+describe('pipe-tunnel.service', () => {
+  test('is understood by systemd, and leaves the server few rights', async (context) => {
+    needs(context, 'systemd-analyze')
+    const unit = 'docs/deploy/pipe-tunnel.service'
+    const { stderr } = await run('systemd-analyze', ['verify', unit], { cwd: repository })
+    const { stdout } = await run('systemd-analyze', ['security', '--offline=true', '--threshold=15', unit], {
+      cwd: repository,
+    })
+
+    expect(stderr).toBe('')
+    expect(`${stdout}`).toContain('OK')
+  })
+})
+
+describe('fly.toml', () => {
+  test('has a service for each port that the server listens on', async () => {
+    const { services, processes } = await readFly()
+    const internal = services.map(({ internal_port }) => internal_port)
+    const [, httpPort] = /--http-port (\d+)/.exec(processes.app) ?? []
+    const [, from, to] = /--ports (\d+)-(\d+)/.exec(processes.app) ?? []
+
+    expect(internal).toEqual([8_910, Number(httpPort), Number(from), Number(to)])
+    for (const { internal_port, ports } of services) {
+      const outside = ports.map(({ port }) => port)
+      expect(outside).toEqual(internal_port === Number(httpPort) ? [80, 443] : [internal_port])
+    }
+    expect(services.find(({ ports }) => ports[1]?.port === 443)?.ports[1]?.handlers).toEqual(['tls', 'http'])
+  })
+})
+
+describe('kubernetes.yaml', () => {
+  test('holds together', async () => {
+    const { deployment, container, services, secretName, backend } = await readKubernetes()
+    const { labels } = deployment.spec.template.metadata
+    const ports = new Map(container.ports.map((one) => [one.name, one]))
+
+    expect(deployment.spec.selector.matchLabels).toEqual(labels)
+    for (const { spec } of services) {
+      expect(spec.selector).toEqual(labels)
+      for (const { targetPort, protocol } of spec.ports) {
+        expect(ports.get(targetPort)?.protocol, targetPort).toBe(protocol)
+      }
+    }
+    expect(services.map(({ metadata }) => metadata.name)).toContain(backend)
+    expect(container.env.map(({ name, valueFrom }) => [name, valueFrom.secretKeyRef.name])).toEqual([
+      ['PIPE_SECRET', secretName],
+      ['PIPE_ADMIN_SECRET', secretName],
+    ])
+    for (const probe of [container.readinessProbe, container.livenessProbe]) {
+      expect(ports.get(probe.httpGet.port)?.containerPort).toBe(8_912)
+    }
+  })
+
+  test('has a container port for each port that the server listens on', async () => {
+    const { container } = await readKubernetes()
+    const value = (flag: string) =>
+      container.args.find((arg) => arg.startsWith(`${flag}=`))?.slice(flag.length + 1)
+    const expected = [
+      8_910,
+      ...['--http-port', '--admin-port', '--ports'].flatMap((flag) =>
+        (value(flag) ?? '').split('-').map(Number),
+      ),
+    ]
+    expect(container.ports.map(({ containerPort }) => containerPort)).toEqual(expected)
+  })
+
+  test('runs one server, not as root', async () => {
+    const { deployment, container } = await readKubernetes()
+    expect(deployment.spec).toMatchObject({ replicas: 1, strategy: { type: 'Recreate' } })
+    expect(deployment.spec.template.spec.securityContext).toMatchObject({
+      runAsNonRoot: true,
+      runAsUser: 1000,
+    })
+    expect(container.securityContext).toEqual({
+      allowPrivilegeEscalation: false,
+      readOnlyRootFilesystem: true,
+      capabilities: { drop: ['ALL'] },
+    })
+  })
+})
+
+function wordsOf(text: string, pattern: RegExp): string[] {
+  return pattern.exec(text)?.[1]?.split(' ') ?? []
+}
+
+interface Fly {
+  processes: { app: string }
+  services: { internal_port: number; protocol: string; ports: { port: number; handlers?: string[] }[] }[]
+}
+
+async function readFly(): Promise<Fly> {
+  return parseToml(await read('fly.toml')) as unknown as Fly
+}
+
+async function readKubernetes() {
+  const documents = parseAllDocuments(await read('kubernetes.yaml')).map((one) => one.toJS())
+  const ofKind = (kind: string) => documents.filter((one) => one.kind === kind)
+  const [deployment] = ofKind('Deployment')
+  const container: Container = deployment.spec.template.spec.containers[0]
+  const services: Service[] = ofKind('Service')
+  const [ingress] = ofKind('Ingress')
+  return {
+    deployment,
+    container,
+    services,
+    secretName: ofKind('Secret')[0].metadata.name,
+    backend: ingress.spec.rules[0].http.paths[0].backend.service.name,
+  }
+}
+
+interface Container {
+  args: string[]
+  env: { name: string; valueFrom: { secretKeyRef: { name: string } } }[]
+  ports: { name: string; containerPort: number; protocol?: string }[]
+  readinessProbe: { httpGet: { port: string } }
+  livenessProbe: { httpGet: { port: string } }
+  securityContext: object
+}
+
+interface Service {
+  metadata: { name: string }
+  spec: { selector: object; ports: { targetPort: string; protocol?: string }[] }
+}
