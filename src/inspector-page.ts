@@ -139,7 +139,7 @@ async function shown(body: RecordedBody, headers: readonly Header[]) {
   const { bytes, text, type, coded = null } = decoded
   const picture = pictureType(decoded) ?? null
   const about = { size: body.size, isTruncated: decoded.isTruncated, type, coded, picture }
-  if (text !== undefined) {
+  if (text !== undefined && !picture) {
     return {
       ...about,
       text: text.slice(0, MAX_TEXT),
