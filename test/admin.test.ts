@@ -101,6 +101,8 @@ describe('the API', () => {
         host: '127.0.0.1',
         port: tunnel.port,
         path: null,
+        hostname: null,
+        url: null,
         client: { address: '127.0.0.1', port: expect.any(Number) },
         secretName: null,
         openedAt: expect.stringMatching(/^\d{4}-.*Z$/),

@@ -35,8 +35,9 @@ export function listingOf(server: Server): Listing {
 }
 
 export function showTunnel(tunnel: TunnelInfo): object {
-  const { id, protocol, host, port, path = null, client, secretName = null } = tunnel
-  const { openedAt, connections, stats } = tunnel
+  const { id, protocol, host, port, path = null, hostname = null, url = null } = tunnel
+  const { client, secretName = null, openedAt, connections, stats } = tunnel
   const address = formatTunnel(tunnel)
-  return { id, protocol, address, host, port, path, client, secretName, openedAt, connections, stats }
+  const place = { address, host, port, path, hostname, url }
+  return { id, protocol, ...place, client, secretName, openedAt, connections, stats }
 }

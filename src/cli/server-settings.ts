@@ -3,6 +3,7 @@ import { DEFAULT_PORT } from '../endpoint.js'
 import { TunnelError } from '../errors.js'
 import type { HttpOptions } from '../http-options.js'
 import type { ServerOptions } from '../server-options.js'
+import type { ServerAdminArguments } from './admin.js'
 import { readConfig } from './config.js'
 import { readServer } from './config-server.js'
 import type { LogArguments } from './log.js'
@@ -14,12 +15,6 @@ interface HttpArguments {
   domain?: string
   trustProxy?: string[]
   caddy?: string
-}
-
-export interface ServerAdminArguments {
-  adminPort?: number
-  adminHost: string
-  adminSecretFile?: string
 }
 
 export type ServerArguments = Omit<ServerOptions, 'secret' | 'tls' | 'http'> &

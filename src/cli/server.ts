@@ -1,21 +1,21 @@
 import { once } from 'node:events'
 import { resolve } from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
-import { reasonOf, TunnelError } from '../errors.js'
+import { reasonOf } from '../errors.js'
 import { createServer } from '../server.js'
 import type { Server } from '../server-info.js'
 import { changeable, type ServerOptions } from '../server-options.js'
-import { readAdminSecret } from './administration.js'
+import { adminOpener } from './admin.js'
 import { GRACE, onEndSignals, writeLine } from './exit.js'
 import { type Log, openLog } from './log.js'
 import { closingLine } from './report.js'
-import { readSettings, type ServerAdminArguments, type ServerArguments } from './server-settings.js'
+import { readSettings, type ServerArguments } from './server-settings.js'
 
 /** `pipe server`: runs until it is told to end. */
 export async function runServer(options: ServerArguments): Promise<void> {
   const { settings, file } = await readSettings(options)
   const log = await openLog(options)
-  const openAdmin = await readAdmin(options)
+  const openAdmin = await adminOpener(options)
   const server = await createServer({ ...settings, logger: log.logger })
   const admin = await openAdmin(server)
   const closed = once(server, 'close')
@@ -43,24 +43,6 @@ export async function runServer(options: ServerArguments): Promise<void> {
   await closed
   admin?.close()
   stopListening()
-}
-
-/** What opens the administration, if there is to be one. It is loaded before the server is there: it counts from the first client on. */
-async function readAdmin({ adminPort, adminHost, adminSecretFile }: ServerAdminArguments) {
-  if (adminPort === undefined) {
-    if (adminSecretFile === undefined) return async () => undefined
-    throw new TunnelError('invalid-option', '--admin-secret-file is for --admin-port: give that too')
-  }
-  const secret = readAdminSecret(adminSecretFile)
-  const { openAdmin } = await import('../admin/admin.js')
-  return async (server: Server) => {
-    try {
-      return await openAdmin(server, { host: adminHost, port: adminPort, secret })
-    } catch (error) {
-      server.close()
-      throw error
-    }
-  }
 }
 
 /** What reads the file again, and changes what may change while the server runs. One reading follows the other. */
