@@ -61,14 +61,10 @@ for (const [method, where, body] of [
   )
 }
 
-const browser = await chromium.launch({
-  executablePath: '/usr/bin/chromium',
-  // Without grey around them, letters make small files.
-  args: ['--disable-font-antialiasing'],
-})
+const browser = await chromium.launch({ executablePath: '/usr/bin/chromium' })
 for (const [name, options] of [
-  ['inspector', { viewport: { width: 820, height: 450 } }],
-  ['inspector-dark', { viewport: { width: 820, height: 450 }, colorScheme: 'dark' }],
+  ['inspector', { viewport: { width: 780, height: 420 } }],
+  ['inspector-dark', { viewport: { width: 780, height: 420 }, colorScheme: 'dark' }],
   ['inspector-phone', { viewport: { width: 390, height: 560 }, isMobile: true }],
 ]) {
   const page = await browser.newPage(options)
@@ -77,10 +73,6 @@ for (const [name, options] of [
   await page.getByText('"accepted"').waitFor()
   await page.mouse.move(0, 0)
   await page.screenshot({ path: path.join(folder, `${name}.png`) })
-  if (options.isMobile) {
-    await page.getByRole('button', { name: '← Back' }).click()
-    await page.screenshot({ path: path.join(folder, `${name}-list.png`) })
-  }
   await page.close()
 }
 await browser.close()
