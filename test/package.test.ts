@@ -23,8 +23,9 @@ test('the package holds what it names, a README, a licence and a changelog, and 
   installed,
 }) => {
   const named = JSON.stringify([packageJson.bin, packageJson.exports]).match(/dist\/[\w.-]+/g) ?? []
-  const wanted = ['package.json', 'README.md', 'LICENSE', 'CHANGELOG.md', ...named]
-  const more = /^docs\/\w+\.md$|^docs\/deploy\/[\w.-]+$|^dist\/[\w-]+-[\w-]{8}\.(js|cjs|d\.ts|d\.cts)$/
+  const wanted = ['package.json', 'README.md', 'LICENSE', 'CHANGELOG.md', 'dist/page/index.html', ...named]
+  const more =
+    /^docs\/\w+\.md$|^docs\/deploy\/[\w.-]+$|^dist\/page\/\w+\.(html|css|js)$|^dist\/[\w-]+-[\w-]{8}\.(js|cjs|d\.ts|d\.cts)$/
 
   expect(installed.packed).toEqual(expect.arrayContaining(wanted))
   expect(installed.packed.filter((file) => !wanted.includes(file) && !more.test(file))).toEqual([])
