@@ -30,8 +30,10 @@ export interface GrantOptions
     | 'takeBack'
   > {
   hosts: readonly string[]
+  udpHosts: readonly string[]
   /** The host that clients are told; null where they know it better. */
   publicHost: string | null
+  publicUdpHost: string | null
   ports: PortRange | undefined
   /** What the client's secret gives it. */
   permit: Permit
@@ -117,9 +119,9 @@ const MAX_ATTEMPTS = 20
 
 /** Where the tunnel is to be, if it may. */
 function addressOf({ protocol, port, path, hostname }: Forward, options: GrantOptions) {
-  const { hosts, sockets, names, permit } = options
+  const { hosts, udpHosts, sockets, names, permit } = options
   if (protocol === 'unix') return { protocol, path: allowedPath(sockets, path) }
-  if (protocol !== 'http') return { protocol, hosts, port }
+  if (protocol !== 'http') return { protocol, hosts: protocol === 'udp' ? udpHosts : hosts, port }
   if (!names) {
     const message = 'the server has no port for HTTP tunnels: start it with --http-port (option http)'
     throw new TunnelError('http-unavailable', message)

@@ -24,6 +24,11 @@ export interface ServerOptions extends WaitOptions {
   host?: string | readonly string[]
   /** Port for clients. Default 0: any. */
   port?: number
+  /**
+   * Address to listen on for visitors of UDP tunnels, where that is another: replies come from the address that was listened on. Default:
+   * `host`.
+   */
+  udpHost?: string
   /** The host that goes into public addresses. Default: `host`, or where that is all addresses, the one that the client dialled. */
   publicHost?: string
   /** Ports that clients may ask for, such as `'20000-20100'`. Default: from 1024 up, and any where they ask for none. */
@@ -97,6 +102,7 @@ export interface ServerLimits {
 const NAMES: Record<keyof ServerOptions, true> = {
   host: true,
   port: true,
+  udpHost: true,
   publicHost: true,
   ports: true,
   sockets: true,
@@ -143,7 +149,7 @@ export type Settings = ReturnType<typeof readServerOptions>
 export function readServerOptions(options: ServerOptions) {
   checkNames('options', options, Object.keys(NAMES))
   if (options.limits !== undefined) checkNames('limits', options.limits, Object.keys(LIMITS))
-  const { host = '127.0.0.1', port = 0, publicHost, ports, sockets } = options
+  const { host = '127.0.0.1', port = 0, udpHost, publicHost, ports, sockets } = options
   const { secret, tls, insecure = false, allow, deny, logger, unref = false } = options
   const { handshakeTimeout = 5_000, exchangeTimeout = 10_000, timeout = 10_000, signal } = options
   const { heartbeatInterval = 5_000, heartbeatTimeout = 15_000 } = options
@@ -157,6 +163,8 @@ export function readServerOptions(options: ServerOptions) {
   const hosts = [...new Set([host].flat().map(bare))]
   if (hosts.length === 0) throw invalidOption('host', 'an address or a list of them', '[]')
   for (const one of hosts) checkHost('host', one)
+  if (udpHost !== undefined) checkHost('udpHost', udpHost)
+  const udpHosts = udpHost === undefined ? hosts : [bare(udpHost)]
   checkPort('port', port)
   if (publicHost !== undefined) checkHost('publicHost', publicHost)
   const secrets = readSecrets(secret, options.secrets)
@@ -195,7 +203,7 @@ export function readServerOptions(options: ServerOptions) {
       heartbeatTimeout,
     )
   }
-  const open = hosts.find((one) => !isLoopback(one))
+  const open = [...hosts, ...udpHosts].find((one) => !isLoopback(one))
   if (secrets.length === 0 && !insecure && open !== undefined) {
     throw new TunnelError(
       'insecure-address',
@@ -204,8 +212,10 @@ export function readServerOptions(options: ServerOptions) {
   }
   return {
     hosts,
+    udpHosts,
     port,
-    publicHost: publicHost ?? (hosts.some(isAnyAddress) ? null : (hosts[0] ?? null)),
+    publicHost: publicHost ?? firstOf(hosts),
+    publicUdpHost: publicHost ?? firstOf(udpHosts),
     ports: ports === undefined ? undefined : parsePorts(ports),
     sockets,
     http: options.http && readHttpOptions(options.http, hosts),
@@ -233,4 +243,9 @@ export function readServerOptions(options: ServerOptions) {
     timeout,
     signal,
   }
+}
+
+/** The host that clients are told; null where that is all addresses, of which they know one. */
+function firstOf(hosts: readonly string[]): string | null {
+  return hosts.some(isAnyAddress) ? null : (hosts[0] ?? null)
 }

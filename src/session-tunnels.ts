@@ -134,8 +134,10 @@ export class SessionTunnels {
     this.#kept = undefined
   }
 
-  #forwarded(number: number, { host: own, port, path, site }: ServerTunnel): void {
-    const host = site ? own : path === undefined ? this.#options.publicHost : null
+  #forwarded(number: number, { protocol, host: own, port, path, site }: ServerTunnel): void {
+    const { publicHost, publicUdpHost } = this.#options
+    const told = protocol === 'udp' ? publicUdpHost : publicHost
+    const host = site ? own : path === undefined ? told : null
     const { hostname, scheme, probe } = site ?? {}
     this.#options.send({ type: 'forwarded', tunnel: number, host, port, path, hostname, scheme, probe })
   }

@@ -4,6 +4,7 @@ import { pEvent } from 'p-event'
 import { createServer, openTunnel, type TunnelInfo } from 'pipe-tunnel'
 import { describe, expect, test, vi } from 'vitest'
 import { echoTarget, silentTarget } from './helpers/targets.js'
+import { udpEchoTarget, udpVisitor } from './helpers/udp.js'
 import { ask, ending, visit } from './helpers/visitor.js'
 
 const secret = 'correct horse battery staple'
@@ -51,6 +52,18 @@ describe('a server', () => {
     expect(tunnel.url).toBe(`http://tunnel.example:${tunnel.port}`)
   })
 
+  test('listens elsewhere for UDP, and tells its clients where', async (context) => {
+    if (process.platform === 'darwin') context.skip('macOS has no 127.0.0.2 by itself')
+    await using server = await createServer({ udpHost: '127.0.0.2' })
+    await using echo = await udpEchoTarget()
+    await using udp = await openTunnel(echo.url, { server })
+    await using tcp = await openTunnel(3000, { server })
+
+    expect([udp.host, tcp.host]).toEqual(['127.0.0.2', '127.0.0.1'])
+    await using visitor = await udpVisitor(udp)
+    expect(String(await visitor.ask('ping'))).toBe('ping')
+  })
+
   test('on all addresses gives the host that the client dialled', async () => {
     await using server = await createServer({ host: '0.0.0.0', secret })
     await using target = await echoTarget()
@@ -81,6 +94,7 @@ describe('a server', () => {
     [{ port: 1.5 }, 'port', '1.5'],
     [{ host: 'a b' }, 'host', '"a b"'],
     [{ host: '' }, 'host', '""'],
+    [{ udpHost: 'a b' }, 'udpHost', '"a b"'],
     [{ publicHost: 'http://x' }, 'publicHost', '"http://x"'],
     [{ ports: '20100-20000' }, 'ports', '"20100-20000"'],
     [{ ports: 'many' }, 'ports', '"many"'],

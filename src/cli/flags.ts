@@ -12,6 +12,7 @@ export const flags: Readonly<Record<string, string>> = {
   proxyProtocol: '--proxy-protocol',
   publicHost: '--public-host',
   sockets: '--sockets',
+  udpHost: '--udp-host',
   waitForTarget: '--wait',
   'http.caddy': '--caddy',
   'http.domain': '--domain',

@@ -145,6 +145,7 @@ const serverCommand = program
   )
   .option('--port <number>', 'port for clients (default: 8910)', wholeNumber)
   .option('--ports <range>', 'ports that clients may ask for, such as 20000-20100')
+  .option('--udp-host <address>', 'address to listen on for visitors of UDP tunnels, where that is another')
   .option('--public-host <host>', 'host that goes into public URLs')
   .option('--http-port <number>', 'port for HTTP tunnels, each with a name of its own', wholeNumber)
   .option(

@@ -203,6 +203,7 @@ const http: Table<HttpOptions> = {
 const server: Table<ServerConfig> = {
   host: either([text(), list(text())], 'Address to listen on, or several. Default `127.0.0.1`.'),
   port: whole(0, 65_535, 'Port for clients. Default 8910.'),
+  udpHost: text('Address to listen on for visitors of UDP tunnels. Default: that of the server.'),
   publicHost: text('The host that goes into public addresses.'),
   ports: ports('Ports that clients may ask for. Default: from 1024 up.'),
   sockets: text('Folder in which clients may listen on unix sockets.'),
