@@ -1,16 +1,15 @@
 /** The inspector's page: whom it answers, and what it does in a real browser. */
-import { existsSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import http from 'node:http'
 import { type Browser, chromium, type Page } from '@playwright/test'
 import { openTunnel, type Tunnel } from 'pipe-tunnel'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { requestsApi } from '../src/inspector-page.js'
 import { serveWeb, type WebPage } from '../src/web/server.js'
 import { pipe } from './helpers/command.js'
+import { find, needs } from './helpers/programs.js'
 import { httpTarget, readAll, type SampleTarget } from './helpers/targets.js'
 
-const CHROMIUM = '/usr/bin/chromium'
 const DOT = 'iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg=='
 const SCRIPT = '<script>document.title = "broken in"</script><img src=x onerror="document.title=1">'
 
@@ -94,11 +93,13 @@ test('pipe expose --inspect prints its URL', async () => {
   ])
 })
 
-describe.skipIf(!existsSync(CHROMIUM))('in Chromium (Debian package chromium)', () => {
+describe('in Chromium', () => {
   let browser: Browser
   beforeAll(async () => {
-    browser = await chromium.launch({ executablePath: CHROMIUM })
+    const executablePath = find('chromium')
+    if (executablePath) browser = await chromium.launch({ executablePath })
   })
+  beforeEach((context) => needs(context, 'chromium'))
   afterAll(() => browser?.close())
 
   test('requests appear as they come, and are shown', async () => {

@@ -15,6 +15,7 @@ import { answers } from './answers.js'
 export const packages = {
   ab: 'apache2-utils',
   caddy: 'caddy',
+  chromium: 'chromium',
   curl: 'curl',
   dig: 'bind9-dnsutils',
   dnsmasq: 'dnsmasq-base',
@@ -89,7 +90,7 @@ async function cleanUp(): Promise<void> {
   for (const folder of temporary) await folder[Symbol.asyncDispose]()
 }
 
-function find(program: Program): string | undefined {
+export function find(program: Program): string | undefined {
   return folders.map((folder) => join(folder, program)).find(isExecutable)
 }
 
