@@ -22,7 +22,7 @@ describe('pipe expose --hostname', () => {
     expect(url).toMatch(/^http:\/\/shop\.tunnels\.localhost:\d+$/)
     expect(await get(url)).toBe('served')
     expect(await get(await random.stdout.line(/^http/))).toBe('served')
-    await server.stderr.line(/opened http:\/\/shop\.tunnels\.localhost:\d+ for /)
+    await server.stderr.line(/opened tunnel \w+ at http:\/\/shop\.tunnels\.localhost:\d+ for /)
   })
 
   test('asks for what --basic-auth says', async () => {
