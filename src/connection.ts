@@ -68,19 +68,22 @@ class Joined implements Connection {
   readonly closed: Promise<ConnectionEnd>
   readonly #bytes = { in: 0, out: 0 }
   /** A flow knows how much of it is datagrams. */
-  readonly #flows: { fromVisitor?: Flow; fromTarget?: Flow } = {}
+  readonly #fromVisitor: Flow | undefined
+  readonly #fromTarget: Flow | undefined
 
   constructor({ id, visitor, fromVisitor, fromTarget, stages, conditions, throttle, tap }: Joint) {
     this.id = id
     this.visitor = visitor
-    if (fromVisitor instanceof Flow) this.#flows.fromVisitor = fromVisitor
-    if (fromTarget instanceof Flow) this.#flows.fromTarget = fromTarget
+    this.#fromVisitor = fromVisitor instanceof Flow ? fromVisitor : undefined
+    this.#fromTarget = fromTarget instanceof Flow ? fromTarget : undefined
     const start = performance.now()
     reserve.enter()
     const throttled = throttle && { in: throttle.in.stage(), out: throttle.out.stage() }
     const passed = [stages, conditions, throttled].filter((one) => one !== undefined)
     const ended = relay(fromVisitor, fromTarget, {
-      through: { in: passed.map((one) => one.in), out: passed.map((one) => one.out) },
+      ...(passed.length > 0 && {
+        through: { in: passed.map((one) => one.in), out: passed.map((one) => one.out) },
+      }),
       bytes: this.#bytes,
       tap,
     })
@@ -96,12 +99,10 @@ class Joined implements Connection {
   }
 
   get bytesIn(): number {
-    const { fromVisitor, fromTarget } = this.#flows
-    return fromVisitor?.bytesReceived ?? fromTarget?.bytesSent ?? this.#bytes.in
+    return this.#fromVisitor?.bytesReceived ?? this.#fromTarget?.bytesSent ?? this.#bytes.in
   }
 
   get bytesOut(): number {
-    const { fromVisitor, fromTarget } = this.#flows
-    return fromVisitor?.bytesSent ?? fromTarget?.bytesReceived ?? this.#bytes.out
+    return this.#fromVisitor?.bytesSent ?? this.#fromTarget?.bytesReceived ?? this.#bytes.out
   }
 }

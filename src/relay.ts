@@ -118,24 +118,20 @@ export function relay(first: Duplex, second: Duplex, options: RelayOptions = {})
 
       function sourceOnEnd() {
         watchSilence()
-        probeEnd(source, sourceOnProbed)
-      }
-
-      function sourceOnProbed(error?: Error | null) {
-        // Told here, before the source is closed over it: an end that was passed on meanwhile could not be taken back.
-        const failed = error ?? failure.error
-        if (failed) source.destroy(failed)
-        else (stages[0] ?? sink).end()
-        if (!failed && last === source) tap?.end(direction)
+        probeEnd(source, (error) => {
+          // Told here, before the source is closed over it: an end that was passed on meanwhile could not be taken back.
+          const failed = error ?? failure.error
+          if (failed) source.destroy(failed)
+          else (stages[0] ?? sink).end()
+          if (!failed && last === source) tap?.end(direction)
+        })
       }
     }
 
     function watchSilence() {
-      silence ??= setTimeout(silenceOnTimeout, halfCloseTimeout).unref()
-    }
-
-    function silenceOnTimeout() {
-      cut(new TunnelError('timeout', `half-closed and silent for ${halfCloseTimeout} ms`))
+      silence ??= setTimeout(() => {
+        cut(new TunnelError('timeout', `half-closed and silent for ${halfCloseTimeout} ms`))
+      }, halfCloseTimeout).unref()
     }
 
     function cut(reason: Error) {

@@ -91,7 +91,8 @@ export function probeEnd(stream: Duplex, done: (error?: Error | null) => void): 
 /** Calls back when the stream is closed, also where it is already. */
 export function whenClosed(stream: Duplex, onClose: () => void): void {
   if (stream.closed) onClose()
-  else stream.once('close', onClose)
+  // It comes but once, and what `once` keeps for it would be there as long as the stream.
+  else stream.on('close', onClose)
 }
 
 /** Whether a stream that is closed has finished: all was read from it, and all that was written to it has left. */
