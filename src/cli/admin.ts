@@ -21,7 +21,7 @@ export async function adminOpener({ adminPort, adminHost, adminSecretFile }: Ser
     try {
       return await openAdmin(server, { host: adminHost, port: adminPort, secret })
     } catch (error) {
-      server.close()
+      await server.close()
       throw error
     }
   }
