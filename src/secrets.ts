@@ -7,7 +7,7 @@ import { type PortRange, parsePorts } from './ports.js'
 import { reset } from './stream.js'
 
 /** Name of the secret that is the option `secret`. */
-const DEFAULT_NAME = 'default'
+export const DEFAULT_NAME = 'default'
 /** Most secrets of a server: each login tries them all, and each takes a tenth of a second to become a key when the server starts. */
 const MAX_SECRETS = 64
 

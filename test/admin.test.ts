@@ -404,6 +404,17 @@ describe('pipe status and pipe close', () => {
     })
   })
 
+  test('name the secret of a client, where there are several', async () => {
+    await using folder = await temporaryFolder()
+    const file = join(folder.path, 'server.json')
+    await writeFile(file, JSON.stringify({ server: { secrets: { alice: { secret: SECRET } } } }))
+    await using server = await startServer(['--config', file])
+    await using tunnel = await openTunnel(3000, { server: server.address, secret: SECRET })
+
+    const { stdout } = await pipeToEnd(['status', '--admin', server.url])
+    expect(stdout).toMatch(new RegExp(`127.0.0.1:${tunnel.port} +alice 127\\.0\\.0\\.1:\\d+ `))
+  })
+
   test('show the secret, from a file or the environment, and say what is wrong with it', async () => {
     await using folder = await temporaryFolder()
     const file = join(folder.path, 'admin-secret')

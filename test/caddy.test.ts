@@ -124,6 +124,7 @@ describe('a server behind Caddy', () => {
     const args = ['--domain', `https://tunnel.localhost:${caddy.ports.https}`, '--caddy', caddy.admin]
     await using first = pipe(['server', '--port', '0', ...args])
     const address = await first.stdout.line(/^pipe:/)
+    await first.stderr.line(/Caddy takes https for them/)
     await using tunnel = await openTunnel(target.port, { server: address, hostname: 'app' })
     const back = pEvent(tunnel, 'reconnect', { timeout: 30_000 })
     first.signal('SIGKILL')

@@ -259,7 +259,7 @@ describe('pipe server', () => {
     })
     await using server = pipe(['server'], { cwd: folder.path })
     const to = await server.stdout.line(/^pipe:/)
-    await server.stderr.line(/^asks for the secret; /)
+    await server.stderr.line(/^asks for one of the secrets; /)
     const { stderr } = await pipeToEnd(['expose', '3000', '3001', '--to', to, '--secret', SECRET])
     expect(stderr).toMatch(/the secret ci has as many tunnels as it may/)
   })

@@ -14,7 +14,7 @@ describe('pipe expose --hostname', () => {
     await using target = await serveHttp((_request, response) => response.end('served'))
     await using server = pipe(['server', '--port', '0', '--http-port', '0', '--domain', 'tunnels.localhost'])
     const address = await server.stdout.line(/^pipe:/)
-    expect(await server.stderr.line(/HTTP tunnels/)).toMatch(/HTTP tunnels on port \d+ in tunnels\.localhost/)
+    expect(await server.stderr.line(/HTTP tunnels/)).toMatch(/on port \d+, with names in tunnels\.localhost;/)
     await using named = pipe(['expose', `${target.port}`, '--hostname', 'shop', '--to', address])
     await using random = pipe(['expose', `${target.port}`, '--to', address, '--hostname'])
 

@@ -190,7 +190,7 @@ const statusCommand = program
 
 const closeCommand = program
   .command('close')
-  .description('close a tunnel at such a server, by its id')
+  .description('close a tunnel of such a server, by the id that pipe status shows')
   .argument('<id>', 'what pipe status shows, such as k7f3q9xm')
   .showHelpAfterError('(such as: pipe close k7f3q9xm; pipe status shows the ids)')
   .action(async (id: string, options) => (await import('./close.js')).close(id, options))

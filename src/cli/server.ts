@@ -28,12 +28,13 @@ export async function runServer(options: ServerArguments): Promise<void> {
     file === undefined ? undefined : reloader(server, log, options, settings),
   )
   writeLine(process.stdout, server.address)
-  const { host, http, ports, sockets, secret, secrets } = settings
+  const { host, http, ports, sockets } = settings
   const terms = [
     ...(Array.isArray(host) && host.length > 1 ? [`listens on ${host.join(' and ')}`] : []),
-    secret === undefined && !secrets ? 'asks for no secret' : 'asks for the secret',
+    asking(settings),
     encryption(server),
-    ...(http ? [`HTTP tunnels on port ${server.httpPort} in ${http.domain ?? 'localhost'}`] : []),
+    ...(http ? [`HTTP tunnels on port ${server.httpPort}, with names in ${http.domain ?? 'localhost'}`] : []),
+    ...(http?.caddy === undefined ? [] : ['Caddy takes https for them']),
     `public ports: ${ports ?? 'any from 1024 up'}`,
     ...(sockets === undefined ? [] : [`unix sockets in ${resolve(sockets)}`]),
     ...(admin ? [`administration at ${admin.url}`] : []),
@@ -71,6 +72,11 @@ function reloader(
 }
 
 const isChangeable = (name: string) => changeable.some((one) => one === name)
+
+function asking({ secret, secrets }: ServerOptions): string {
+  if (secrets) return 'asks for one of the secrets'
+  return secret === undefined ? 'asks for no secret' : 'asks for the secret'
+}
 
 function encryption({ tls }: Server): string {
   if (tls === false) return 'does not encrypt'

@@ -1,5 +1,6 @@
 import { printable } from '../errors.js'
 import { formatVisitor } from '../listener.js'
+import { DEFAULT_NAME } from '../secrets.js'
 import { type AdminArguments, askAdmin, type ShownTunnel } from './administration.js'
 import { writeLine } from './exit.js'
 import { bytes } from './report.js'
@@ -14,9 +15,10 @@ export async function status(options: AdminArguments): Promise<void> {
   for (const line of table([HEADINGS, ...answer.tunnels.map(rowOf)])) writeLine(process.stdout, line)
 }
 
-function rowOf({ id, address, client, openedAt, connections, stats }: ShownTunnel): string[] {
+function rowOf({ id, address, client, secretName, openedAt, connections, stats }: ShownTunnel): string[] {
   const age = Date.now() - Date.parse(openedAt)
-  const row = [id, address, formatVisitor(client), duration(age), String(connections)]
+  const name = secretName === null || secretName === DEFAULT_NAME ? '' : `${secretName} `
+  const row = [id, address, `${name}${formatVisitor(client)}`, duration(age), String(connections)]
   return [...row, bytes(stats.bytesIn), bytes(stats.bytesOut)].map(printable)
 }
 
