@@ -134,6 +134,32 @@ describe('a request', () => {
     expect(answer.match(/HTTP\/1.1 /g)).toHaveLength(1)
   })
 
+  test.each([
+    ['a request without a body', 'GET / HTTP/1.1\r\nHost: shop.localhost\r\nTrailer: X-T\r\n\r\n'],
+    [
+      'a body of a known length',
+      'POST / HTTP/1.1\r\nHost: shop.localhost\r\nTrailer: X-T\r\nContent-Length: 2\r\n\r\nab',
+    ],
+    [
+      'one for another protocol',
+      'GET / HTTP/1.1\r\nHost: shop.localhost\r\nTrailer: X-T\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n',
+    ],
+  ])('that announces headers behind %s is answered', async (_what, text) => {
+    await using place = await httpWorld((_request, response) => response.end('served'))
+    expect(await place.raw(text)).toMatch(/^HTTP\/1\.1 200 .*served$/s)
+  })
+
+  test('for another protocol behind one that is not answered ends the connection, and nothing else', async () => {
+    await using place = await httpWorld((incoming, response) => {
+      if (incoming.url === '/') response.end('served')
+    })
+    const upgrade = 'GET / HTTP/1.1\r\nHost: shop.localhost\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n'
+    const visitor = await visit({ port: place.server.httpPort })
+    visitor.write(HIDDEN + upgrade)
+    expect(await ending(visitor)).toMatch(/end|reset/)
+    expect(await place.raw('GET / HTTP/1.1\r\nHost: shop.localhost\r\n\r\n')).toContain('served')
+  })
+
   test('with a name of a page in it does not get markup into the answer', async () => {
     await using place = await httpWorld((_request, response) => response.end('served'))
     const answer = await place.raw('GET / HTTP/1.1\r\nHost: <b>.localhost\r\nAccept: text/html\r\n\r\n')

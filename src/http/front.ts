@@ -101,6 +101,12 @@ function serve(options: VisitOptions, { maxConnections, unref }: FrontOptions): 
   server.on('upgrade', (request: IncomingMessage, socket: Socket, head: Buffer) => {
     // It belongs to nobody from here on.
     socket.on('error', socketOnError)
+    const visit = visits.get(socket)
+    // Node does not look after the answers that are still to come any more.
+    if (!visit || visit.isBusy) {
+      socket.destroy()
+      return
+    }
     const response = new http.ServerResponse(request)
     response.shouldKeepAlive = false
     response.assignSocket(socket)
@@ -108,7 +114,7 @@ function serve(options: VisitOptions, { maxConnections, unref }: FrontOptions): 
       socket.setTimeout(LINGER, () => socket.destroy()).end()
       socket.resume()
     })
-    visits.get(socket)?.take(request, response, { socket, head })
+    visit.take(request, response, { socket, head })
   })
   return server
 }

@@ -11,6 +11,8 @@ const HOP_BY_HOP = new Set([
   'proxy-authorization',
   'proxy-connection',
   'te',
+  // Only announces what comes in any case, and Node throws where it can't come.
+  'trailer',
   'transfer-encoding',
   'upgrade',
 ])

@@ -49,6 +49,11 @@ export class Visit {
     })
   }
 
+  /** Whether a request is not answered yet. */
+  get isBusy(): boolean {
+    return this.#isBusy
+  }
+
   /** A request, or one for another protocol with what came behind it. */
   take(request: IncomingMessage, response: ServerResponse, upgrade?: { socket: Duplex; head: Buffer }): void {
     response.once('close', () => this.#next())
