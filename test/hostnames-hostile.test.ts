@@ -4,7 +4,7 @@ import { createServer, openTunnel } from 'pipe-tunnel'
 import { describe, expect, test } from 'vitest'
 import { httpWorld, textOf } from './helpers/http.js'
 import { tcpTarget } from './helpers/targets.js'
-import { ending, visit } from './helpers/visitor.js'
+import { ask, ending, visit } from './helpers/visitor.js'
 
 /** A second request, which must never be one at the target. */
 const HIDDEN = 'GET /hidden HTTP/1.1\r\nHost: shop.localhost\r\n\r\n'
@@ -210,10 +210,40 @@ describe('a target', () => {
     ['two lengths', 'HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello!'],
     ['a head of more than 64 KiB', `HTTP/1.1 200 OK\r\nX: ${'a'.repeat(70_000)}\r\n\r\n`],
     ['a protocol that is none', 'HTTP/9.9 200 OK\r\n\r\n'],
+    ['a reason that nobody may send', 'HTTP/1.1 200 a\x01b\r\nContent-Length: 0\r\n\r\n'],
+    ['a status that is none', 'HTTP/1.1 099 OK\r\nContent-Length: 0\r\n\r\n'],
+    ['a protocol that was not asked for', 'HTTP/1.1 101 OK\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n'],
+    ['an upgrade to nothing', 'HTTP/1.1 101 OK\r\n\r\n'],
   ])('that answers with %s is told of by 502', async (_what, answer) => {
     await using target = await answering(answer)
     await using tunnel = await openTunnel(target.port, { hostname: 'shop' })
-    expect((await tunnel.fetch('/')).status).toBe(502)
+    const { status, statusText } = await tunnel.fetch('/')
+    expect(`${status} ${statusText}`).toBe('502 Bad Gateway')
+  })
+
+  test.each([
+    ['links that are none', ['Link: garbage']],
+    ['several links', ['Link: </a>; rel=preload', 'Link: </b>; rel=preload']],
+    ['a list of links', ['Link: </a>; rel=preload, </b>; rel=preload']],
+    ['a word to go on that nobody waits for', []],
+  ])('that sends %s early is heard', async (_what, links) => {
+    const early = ['HTTP/1.1 100 Continue', '', 'HTTP/1.1 103 Early Hints', ...links, '', ''].join('\r\n')
+    await using target = await answering(`${early}HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nheard`)
+    await using tunnel = await openTunnel(target.port, { hostname: 'shop' })
+    expect(await (await tunnel.fetch('/')).text()).toBe('heard')
+  })
+
+  test.each([
+    ['with a length', 'GET', '/ HTTP/1.1', 'Content-Length: 5\r\n\r\nheard'],
+    ['to HEAD', 'HEAD', '/ HTTP/1.1', 'Transfer-Encoding: chunked\r\n\r\n'],
+    ['in HTTP/1.0', 'GET', '/ HTTP/1.0', 'Transfer-Encoding: chunked\r\n\r\n5\r\nheard\r\n0\r\n\r\n'],
+  ])('that announces headers behind an answer %s is heard', async (_what, method, line, rest) => {
+    await using target = await answering(`HTTP/1.1 200 OK\r\nTrailer: X-T\r\n${rest}`)
+    await using server = await createServer({ http: { port: 0 } })
+    await using tunnel = await openTunnel(target.port, { server, hostname: 'shop' })
+    const answer = await ask({ port: server.httpPort }, `${method} ${line}\r\nHost: shop.localhost\r\n\r\n`)
+    expect(`${answer}`).toMatch(/^HTTP\/1\.1 200 /)
+    expect(tunnel.hostname).toBe('shop')
   })
 
   test('can not answer a request before it was made', async () => {

@@ -17,9 +17,11 @@ export function refuse(request: IncomingMessage, response: ServerResponse, refus
   const { status, sentence, headers = {}, ends = false } = refusal
   if (ends) response.shouldKeepAlive = false
   const isHtml = /\btext\/html\b/i.test(request.headers.accept ?? '')
-  const title = `${status} ${response.statusMessage || titleOf(status)}`
+  const reason = TITLES[status] ?? ''
+  const title = `${status} ${reason}`
   const body = isHtml ? page(title, sentence) : `${title}\n\n${sentence}\n`
-  response.writeHead(status, {
+  // One that could not be passed back may have left its own reason there.
+  response.writeHead(status, reason, {
     'Content-Type': `text/${isHtml ? 'html' : 'plain'}; charset=utf-8`,
     'Content-Length': Buffer.byteLength(body),
     'Cache-Control': 'no-store',
@@ -65,10 +67,6 @@ const TITLES: Record<number, string> = {
   502: 'Bad Gateway',
   503: 'Service Unavailable',
   504: 'Gateway Timeout',
-}
-
-function titleOf(status: number): string {
-  return TITLES[status] ?? ''
 }
 
 function page(title: string, sentence: string): string {

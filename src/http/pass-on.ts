@@ -28,11 +28,17 @@ export function passOn(exchange: Exchange, way = exchange.way()): void {
   let hasContinued = !expects
 
   upstream.on('continue', () => {
+    if (hasContinued) return
     hasContinued = true
     response.writeContinue()
   })
-  upstream.on('information', ({ statusCode, headers }) => {
-    if (statusCode === 103 && headers.link) response.writeEarlyHints({ link: headers.link })
+  upstream.on('information', ({ statusCode, rawHeaders }) => {
+    if (statusCode === 103) passHints(response, valuesOf(rawHeaders, 'link'))
+  })
+  // Nobody has asked for another protocol. Without a listener, Node would cut the connection and not say so.
+  upstream.on('upgrade', (_answer, target) => {
+    target.destroy()
+    fail(exchange, way, new Error('an upgrade that nobody has asked for'))
   })
   upstream.on('response', (answer) => {
     way.keepsFor(answer.headers['keep-alive'] as string | undefined)
@@ -61,6 +67,16 @@ export function passOn(exchange: Exchange, way = exchange.way()): void {
   request.once('error', () => upstream.destroy())
 }
 
+/** Tells early what an answer will link to. Where the visitor does not read, or Node takes no such link, it does without. */
+function passHints(response: ServerResponse, link: string[]): void {
+  if (link.length === 0 || response.writableNeedDrain) return
+  try {
+    response.writeEarlyHints({ link })
+  } catch {
+    // The answer has them again.
+  }
+}
+
 /** What the request is sent on with, for http.request. */
 export function optionsFor({ request, origin }: Exchange, way: Way, upgrades = false): RequestOptions {
   const hidesAuthorization = way.isFor.site.basicAuth !== undefined
@@ -82,6 +98,11 @@ export function passBack(answer: IncomingMessage, exchange: Exchange, way: Way):
   const { response } = exchange
   if (response.destroyed) return void answer.destroy()
   response.sendDate = false
+  if (answer.statusCode === 101) {
+    answer.destroy()
+    fail(exchange, way, new Error('an upgrade without a protocol'))
+    return
+  }
   try {
     response.writeHead(answer.statusCode ?? 502, answer.statusMessage, answerHeaders(answer.rawHeaders))
   } catch (error) {
