@@ -24,6 +24,8 @@ export async function handshake(
   stream.on('error', socketOnError)
   noteEncryption(stream, { socket })
   try {
+    // An end that came before TLS took over is one that TLS is never told of.
+    if (socket.readableEnded || socket.destroyed) throw broken()
     await waitForEvent(stream, [event], aborted, ['error', 'end', 'close'])
     const binding = stream
       .exportKeyingMaterial(BINDING_LENGTH, BINDING_LABEL, Buffer.alloc(0))

@@ -538,6 +538,21 @@ describe('a TLS handshake', () => {
     },
   )
 
+  test('that the server has ended before it began is told at once', async () => {
+    await using server = await tcpTarget((socket) => socket.end())
+    const socket = net.connect({ port: server.port, host: '127.0.0.1', allowHalfOpen: true })
+    await once(socket.resume(), 'end')
+    const security = (await clientSecurity(undefined, secret)) as ClientSecurity
+    const dialling = dialTls(
+      socket,
+      security,
+      { host: '127.0.0.1', port: server.port },
+      AbortSignal.timeout(20_000),
+    )
+    expect(await failureOf(dialling)).toMatchObject({ code: 'connection-lost' })
+    expect(socket.destroyed).toBe(true)
+  })
+
   test('is cut at once where too many others have not finished theirs', async () => {
     await using server = await createServer({ secret, limits: { newcomers: 1 } })
     await using _silent = await RawPeer.connect({ host: server.host, port: server.port })
