@@ -25,8 +25,7 @@ export async function withDeadline<T>(
   const timer = setTimeout(timerOnTimeout, timeout)
   if (unref) timer.unref()
   if (signal) {
-    // One signal may serve any number of operations; Node would warn of more than ten.
-    setMaxListeners(0, signal)
+    allowMany(signal)
     signal.addEventListener('abort', signalOnAbort)
   }
   if (signal?.aborted) signalOnAbort()
@@ -104,10 +103,16 @@ export class Deadline implements Aborted {
 
 /** Runs `onAbort` with the reason when the wait is given up. Gives back what makes it forget that. */
 export function whenAborted(aborted: Aborted, onAbort: (reason: TunnelError) => void): () => void {
+  allowMany(aborted)
   const listener = () => onAbort(aborted.reason as TunnelError)
   if (aborted.aborted) listener()
   else aborted.addEventListener('abort', listener, { once: true })
   return () => aborted.removeEventListener('abort', listener)
+}
+
+/** One signal may serve any number of operations; Node would warn of more than ten. */
+function allowMany(aborted: Aborted): void {
+  if (aborted instanceof AbortSignal) setMaxListeners(0, aborted)
 }
 
 /** Settles as the promise does, or rejects with the reason why it was given up. */

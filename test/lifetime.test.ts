@@ -165,6 +165,32 @@ test('a port of the range that the system reserves is passed over', async ({ ski
   expect(lowest).toBeGreaterThan(1_023)
 })
 
+test('one signal may end any number of waits, and Node has nothing to warn of', async () => {
+  const { stdout, stderr } = await run(`
+    import net from 'node:net'
+    import { once } from 'node:events'
+    const { signal } = new AbortController()
+    const target = net.createServer((socket) => socket.on('error', () => {}).resume()).listen(0, '127.0.0.1')
+    await once(target, 'listening')
+    const server = await createServer({ signal })
+    const options = { server, signal }
+    const tunnels = await Promise.all(Array.from({ length: 15 }, () => openTunnel(target.address().port, options)))
+    const inside = tunnels.map((tunnel) => once(tunnel, 'connection'))
+    const visitors = tunnels.map(({ port }) => net.connect(port, '127.0.0.1').on('error', () => {}))
+    await Promise.all(inside)
+    const cut = new AbortController()
+    const closed = tunnels.map((tunnel) => tunnel.close({ grace: 60_000, signal: cut.signal }))
+    for (const visitor of visitors) visitor.destroy()
+    await Promise.all(closed)
+    await server.close()
+    target.close()
+    console.log('closed')
+  `)
+
+  expect(stdout).toBe('closed\n')
+  expect(stderr).toBe('')
+})
+
 test('an error is one of ours, with code, cause and a name', async () => {
   const error = await openTunnel(3000, { server: '127.0.0.1:1' }).catch((error: unknown) => error)
 
