@@ -1,4 +1,4 @@
-import { errorFromPeer, reasonOf, TunnelError } from '../errors.js'
+import { errorCodes, printable, reasonOf, TunnelError } from '../errors.js'
 import { checkSecret, invalidOption } from '../options.js'
 import { writeLine } from './exit.js'
 import { readSecret } from './secret.js'
@@ -67,7 +67,10 @@ async function request<T>(base: URL, method: string, path: string, secret: strin
   const answer = parse(text)
   if (status === 200 && answer) return answer as T
   const { code, message } = answer?.error ?? {}
-  if (typeof code === 'string' && typeof message === 'string') throw errorFromPeer(code, message)
+  if (typeof code === 'string' && typeof message === 'string') {
+    const known = errorCodes.find((one) => one === code)
+    throw new TunnelError(known ?? 'refused', printable(message))
+  }
   const other = `${base.origin} is no administration of a server (status ${status}): look for a typing mistake`
   throw new TunnelError('protocol-violation', other)
 }
