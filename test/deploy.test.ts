@@ -9,8 +9,9 @@ import { describe, expect, test } from 'vitest'
 import { parseAllDocuments, parse as parseYaml } from 'yaml'
 import { startCaddy } from './helpers/caddy.js'
 import { makeCertificate } from './helpers/certificate.js'
-import { freePort, pipeToEnd, runToEnd, temporaryFolder } from './helpers/command.js'
-import { image, makeImage, needsDocker } from './helpers/docker.js'
+import { freePort, pipeToEnd, temporaryFolder } from './helpers/command.js'
+import { deploy } from './helpers/compose.js'
+import { image, needsDocker } from './helpers/docker.js'
 import { needs, run } from './helpers/programs.js'
 import { readRepository } from './helpers/snippets.js'
 
@@ -86,47 +87,17 @@ describe('compose.yaml', () => {
   test('brings up a server whose names have https by Caddy', async (context) => {
     needs(context, 'docker-compose', 'caddy')
     await needsDocker(context)
-    await makeImage('pipe-tunnel-test:caddy', 'caddy')
-    await using folder = await temporaryFolder()
-    const [https, clients] = [await freePort(), await freePort()]
-    const compose = parseYaml(await read('compose.yaml'))
-    const { caddy, pipe } = compose.services
-    // Images of registries, ports that may be taken, and names that no authority signs are none for a test.
-    const config = { admin: { listen: caddy.environment.CADDY_ADMIN } }
-    await writeFile(join(folder.path, 'caddy.json'), JSON.stringify(config))
-    Object.assign(caddy, {
-      image: 'pipe-tunnel-test:caddy',
-      command: `${caddy.command} --config /caddy.json`,
+    await using deployment = await deploy({ secret })
+    await using tunnel = await openTunnel((_, response) => response.end('hello'), {
+      server: deployment.server,
+      secret,
+      hostname: 'app',
+      retry: true,
+      timeout: 60_000,
     })
-    caddy.ports = [`127.0.0.1:${https}:443`]
-    caddy.volumes.push('./caddy.json:/caddy.json')
-    pipe.ports = [`127.0.0.1:${clients}:8910`]
-    Object.assign(pipe.build, { context: repository, args: { NODE_IMAGE: image } })
-    pipe.command = pipe.command.map((arg: string) =>
-      arg.replace(/^--domain=.*/, `--domain=https://tunnel.localhost:${https}`),
-    )
-    const file = join(folder.path, 'compose.json')
-    await writeFile(file, JSON.stringify(compose))
-    const env = { PIPE_DOMAIN: 'example.com', PIPE_SECRET: secret }
-    const docker = (...args: string[]) =>
-      runToEnd('docker-compose', ['--project-name', `pipe-tunnel-${https}`, '--file', file, ...args], {
-        env,
-        timeout: 120_000,
-      })
-    try {
-      await docker('up', '--detach', '--build')
-      await using tunnel = await openTunnel((_, response) => response.end('hello'), {
-        server: `pipe://${secret}@127.0.0.1:${clients}`,
-        hostname: 'app',
-        retry: true,
-        timeout: 60_000,
-      })
 
-      // It is there, so its client has seen it answer by https.
-      expect(tunnel.url).toBe(`https://app.tunnel.localhost:${https}`)
-    } finally {
-      await docker('down', '--rmi', 'local', '--volumes', '--timeout', '5')
-    }
+    // It is there, so its client has seen it answer by https.
+    expect(tunnel.url).toBe(`https://app.${deployment.domain}`)
   }, 240_000)
 })
 

@@ -1,4 +1,4 @@
-/** All parts together, as a team runs them: docs/deploy/README.md, «How a team runs it». */
+/** All parts together, as a team runs them: docs/https.md, «How a team runs it». */
 import { once } from 'node:events'
 import { createServer } from 'node:http'
 import https from 'node:https'
@@ -41,8 +41,8 @@ test('a team shares a server, which is restarted in the middle', async (context)
   await using chat = await chatTarget()
   await using game = await udpEchoTarget()
   const hers = { server, secret: alice, retry: true, timeout: DEADLINE }
-  const chatTunnel = await openTunnel(chat.port, { ...hers, hostname: 'chat' })
-  const gameTunnel = await openTunnel(game.url, { ...hers, port: publicPort })
+  await using chatTunnel = await openTunnel(chat.port, { ...hers, hostname: 'chat' })
+  await using gameTunnel = await openTunnel(game.url, { ...hers, port: publicPort })
   expect(chatTunnel.url).toBe(`https://chat.${domain}`)
   expect(gameTunnel.url).toBe(`udp://127.0.0.1:${publicPort}`)
 
@@ -126,6 +126,11 @@ test('a team shares a server, which is restarted in the middle', async (context)
   await Promise.all([chatTunnel.close(), gameTunnel.close()])
   expose.signal('SIGINT')
   expect(await expose.ended()).toMatchObject({ code: 0 })
+  await expectMetrics({
+    'pipe_tunnels{protocol="http"}': 0,
+    'pipe_tunnels{protocol="udp"}': 0,
+    pipe_visitors: 0,
+  })
   expect(await readCaddy(deployment)).toContain('pipe-tunnel')
   await deployment.compose('stop', 'pipe')
   expect(await readCaddy(deployment)).toBe('{"admin":{"listen":"0.0.0.0:2019"}}\n')
