@@ -18,9 +18,23 @@ export interface Inspected {
   requests: Requests
 }
 
-/** The view «requests» of the page: what it can ask for. */
-export function requestsApi(tunnels: readonly Inspected[]): WebApi {
-  const inspected = tunnels.map(({ target, requests }) => ({ target, requests: requests as TunnelRequests }))
+/** The view «requests» of the page. */
+export interface RequestsApi extends WebApi {
+  /** Shows those of one more tunnel. */
+  add(tunnel: Inspected): void
+}
+
+interface Recorded {
+  target: string
+  requests: TunnelRequests
+}
+
+/** What the view «requests» can ask for. */
+export function requestsApi(tunnels: readonly Inspected[]): RequestsApi {
+  const recordedBy = ({ target, requests }: Inspected) => ({ target, requests: requests as TunnelRequests })
+  const inspected = tunnels.map(recordedBy)
+  /** What listens to each. */
+  const followers = new Set<(one: Recorded) => void>()
 
   function find(id: unknown) {
     for (const one of inspected) {
@@ -31,7 +45,9 @@ export function requestsApi(tunnels: readonly Inspected[]): WebApi {
   }
 
   return {
-    title: tunnels.map(({ target }) => target).join(', '),
+    get title() {
+      return [...new Set(inspected.map(({ target }) => target))].join(', ')
+    },
     views: ['requests'],
     get: {
       requests: () =>
@@ -63,14 +79,25 @@ export function requestsApi(tunnels: readonly Inspected[]): WebApi {
         for (const { requests } of inspected) requests.clear()
       },
     },
-    subscribe: (send) => subscribe(inspected, send),
+    subscribe(send) {
+      const { follow, end } = changesOf(send)
+      for (const one of inspected) follow(one)
+      followers.add(follow)
+      return () => {
+        followers.delete(follow)
+        end()
+      }
+    },
+    add(tunnel) {
+      const one = recordedBy(tunnel)
+      inspected.push(one)
+      for (const follow of followers) follow(one)
+    },
   }
 }
 
-function subscribe(
-  inspected: { target: string; requests: TunnelRequests }[],
-  send: (event: string, data: unknown) => void,
-): () => void {
+/** Tells of the requests of those that it follows. */
+function changesOf(send: (event: string, data: unknown) => void) {
   const changed = new Map<RecordedRequest, string>()
   let timer: NodeJS.Timeout | undefined
   const flush = () => {
@@ -81,7 +108,8 @@ function subscribe(
     )
     changed.clear()
   }
-  const ends = inspected.map(({ target, requests: { recorder } }) => {
+  const ends: (() => void)[] = []
+  const follow = ({ target, requests: { recorder } }: Recorded) => {
     const recorderOnChange = (request: RecordedRequest) => {
       // One that had to make room is shown by no page that is opened now.
       if (!recorder.find(request.id)) return
@@ -94,15 +122,16 @@ function subscribe(
     }
     recorder.on('change', recorderOnChange)
     recorder.on('clear', recorderOnClear)
-    return () => {
+    ends.push(() => {
       recorder.off('change', recorderOnChange)
       recorder.off('clear', recorderOnClear)
-    }
-  })
-  return () => {
-    clearTimeout(timer)
-    for (const end of ends) end()
+    })
   }
+  const end = () => {
+    clearTimeout(timer)
+    for (const one of ends) one()
+  }
+  return { follow, end }
 }
 
 function summary(target: string, request: RecordedRequest) {

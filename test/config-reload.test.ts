@@ -5,7 +5,7 @@ import { createServer, openTunnel } from 'pipe-tunnel'
 import { describe, expect, type TestContext, test } from 'vitest'
 import { freePort, type Program, pipe, pipeInShell, start } from './helpers/command.js'
 import { project, ready } from './helpers/project.js'
-import { echoTarget } from './helpers/targets.js'
+import { echoTarget, httpTarget } from './helpers/targets.js'
 import { ask, visit } from './helpers/visitor.js'
 
 const SECRET = 'correct-horse-battery'
@@ -43,6 +43,36 @@ describe('pipe up', () => {
     await expect(ask({ port }, 'hello')).rejects.toThrow()
     expect(server.tunnels.map(({ client }) => client.port)).toEqual([client, client, client])
     visitor.destroy()
+    program.signal('SIGINT')
+    expect((await program.ended()).code).toBe(0)
+  })
+
+  test('serves one page for the tunnels with inspect, from the first of them on, also of those that came later', async (context) => {
+    needsSignals(context)
+    await using target = await httpTarget((_, response) => response.end('here'))
+    await using server = await createServer()
+    const tunnels: Record<string, unknown> = { plain: target.port }
+    const write = () => folder.write('pipe.config.json', { to: server.address, tunnels })
+    await using folder = await project({
+      'pipe.config.json': { to: server.address, tunnels },
+    })
+    await using program = pipe(['up', '--json'], { cwd: folder.path })
+    expect(await ready(program, 'plain')).toMatchObject({ inspector: null })
+
+    const pages: string[] = []
+    for (const name of ['one', 'two']) {
+      tunnels[name] = { target: target.port, inspect: true }
+      await write()
+      program.signal('SIGHUP')
+      const { url, inspector } = await ready(program, name)
+      await (await fetch(`${url}/${name}`)).text()
+      pages.push(String(inspector))
+    }
+
+    expect(pages[0]).toMatch(/^http:/)
+    expect(pages[1]).toBe(pages[0])
+    const recorded = await (await fetch(`${pages[0]}api/requests`)).json()
+    expect(recorded).toMatchObject([{ url: '/one' }, { url: '/two' }])
     program.signal('SIGINT')
     expect((await program.ended()).code).toBe(0)
   })

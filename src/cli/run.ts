@@ -3,10 +3,10 @@ import { TunnelError } from '../errors.js'
 import type { LocalOptions } from '../local-options.js'
 import { invalidOption } from '../options.js'
 import type { Tunnel } from '../tunnel.js'
-import type { WebPage } from '../web/server.js'
 import { runChild } from './child.js'
 import { type ConditionArguments, readConditionArguments } from './conditions.js'
 import { codeOf, exit, fail, GRACE, onEndSignals } from './exit.js'
+import { type Inspector, serveInspector } from './inspector.js'
 import { jsonReport, type Names, type Report, textReport } from './report.js'
 
 /** Seconds that `--wait` waits where it says no number. */
@@ -69,7 +69,9 @@ export interface Run {
   /** What runs behind `--`. */
   command?: string[] | undefined
   /** Reads the configuration file again, at SIGHUP; what it opens is to be shown. It never rejects. */
-  reload?(show: (tunnel: Tunnel) => void, signal: AbortSignal): Promise<void>
+  reload?(show: (tunnel: Tunnel) => Promise<void>, signal: AbortSignal): Promise<void>
+  /** Whether a page shows the requests of this tunnel. Left out: where `--inspect` says so, those of all. */
+  inspects?(tunnel: Tunnel): boolean
 }
 
 /**
@@ -77,23 +79,30 @@ export interface Run {
  * meanwhile, leaves stdout to it, and ends when it does.
  */
 export async function run(
-  { json, quiet = false, wait, inspect }: LocalArguments,
-  { open, many = false, names, command, reload }: Run,
+  { json, quiet = false, wait, inspect = false }: LocalArguments,
+  { open, many = false, names, command, reload, inspects = () => inspect }: Run,
 ): Promise<void> {
   const output = command ? process.stderr : process.stdout
   const report = json ? jsonReport(output, names) : textReport(output, { quiet, many, names })
   const stop = new AbortController()
   const tunnels = new Set<Tunnel>()
-  let page: WebPage | undefined
+  /** Served from the first tunnel on that it shows. */
+  let page: Promise<Inspector> | undefined
   /** What is still under way: tunnels until their end, and changes to them. */
   const pending = new Set<Promise<void>>()
   const follow = (work: Promise<void>) => {
     pending.add(work)
     work.then(() => pending.delete(work))
   }
-  const show = (tunnel: Tunnel) => {
+  const show = async (tunnel: Tunnel) => {
     tunnels.add(tunnel)
-    announce(tunnel, report, page?.url)
+    const isFirst = page === undefined
+    const isShown = inspects(tunnel)
+    if (isShown) page ??= serveInspector()
+    const shown = isShown ? await page : undefined
+    shown?.add(tunnel)
+    announce(tunnel, report, shown?.url)
+    if (shown && isFirst) report.inspector(shown.url)
     follow(watch(tunnel, report).then(() => void tunnels.delete(tunnel)))
     // It may have been opened while all were closed.
     if (stop.signal.aborted) tunnel.close()
@@ -122,9 +131,7 @@ export async function run(
       report.waiting(readWait(wait) / 1_000)
     }
     const first = await opened
-    page = inspect ? await servePage(first) : undefined
-    for (const tunnel of first) show(tunnel)
-    if (page) report.inspector(page.url)
+    for (const tunnel of first) await show(tunnel)
     if (!command) report.open([...tunnels])
     if (command) {
       // From here on signals are for the command.
@@ -142,17 +149,9 @@ export async function run(
     fail(error)
   } finally {
     stopListening()
-    await page?.close()
+    // That it could not be served was told.
+    await (await page?.catch(() => undefined))?.close()
   }
-}
-
-/** Loaded by who wants it alone. */
-async function servePage(tunnels: Tunnel[]): Promise<WebPage> {
-  const [{ serveWeb }, { requestsApi }] = await Promise.all([
-    import('../web/server.js'),
-    import('../inspector-page.js'),
-  ])
-  return serveWeb(requestsApi(tunnels))
 }
 
 function announce(tunnel: Tunnel, report: Report, inspector: string | undefined): void {

@@ -20,6 +20,7 @@ export async function up(names: string[], options: UpArguments): Promise<void> {
     names: tunnels.names,
     open: (signal) => tunnels.open(signal),
     reload: (show, signal) => tunnels.reload(show, signal),
+    inspects: (tunnel) => tunnels.inspects(tunnel),
   })
   await tunnels.release()
 }
@@ -60,7 +61,7 @@ class FileTunnels {
   }
 
   /** Reads the file again, and changes what has changed there. Never rejects: says what is wrong. */
-  reload(show: (tunnel: Tunnel) => void, signal: AbortSignal): Promise<void> {
+  reload(show: (tunnel: Tunnel) => Promise<void>, signal: AbortSignal): Promise<void> {
     this.#reloaded = this.#reloaded.then(async () => {
       try {
         await this.#change(await this.#read(), show, signal)
@@ -69,6 +70,12 @@ class FileTunnels {
       }
     })
     return this.#reloaded
+  }
+
+  /** Whether the file says that its requests are to be looked at, and there is a place to print the page's URL. */
+  inspects(tunnel: Tunnel): boolean {
+    const { wanted } = this.#open.get(this.names.get(tunnel) ?? '') ?? {}
+    return Boolean(wanted?.inspect) && !this.#options.quiet
   }
 
   /** The control connection ends with the last tunnel. */
@@ -93,7 +100,7 @@ class FileTunnels {
 
   async #change(
     { file, link, tunnels }: Wanted,
-    show: (tunnel: Tunnel) => void,
+    show: (tunnel: Tunnel) => Promise<void>,
     signal: AbortSignal,
   ): Promise<void> {
     // Signals may come before the first are open.
@@ -116,7 +123,7 @@ class FileTunnels {
       try {
         const tunnel = await group.open(wanted, { signal })
         this.#add(name, wanted, tunnel)
-        show(tunnel)
+        await show(tunnel)
       } catch (error) {
         if (!signal.aborted) complain(`${file}: tunnels.${name}: ${reasonOf(error)}`)
       }

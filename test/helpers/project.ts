@@ -24,9 +24,17 @@ export async function project(files: Record<string, unknown>, packages = ['jiti'
   return { ...folder, write }
 }
 
+interface Ready {
+  url: string
+  target: string
+  host: string
+  port: number
+  inspector: string | null
+}
+
 /** The first that `pipe up --json` said of a tunnel that is ready. */
 export async function ready(program: Program, name: string) {
   const line = await program.stdout.line(new RegExp(`"event":"ready","name":"${name}"`))
-  const { url, target, host, port } = JSON.parse(line)
-  return { url, target, host, port } as { url: string; target: string; host: string; port: number }
+  const { url, target, host, port, inspector } = JSON.parse(line)
+  return { url, target, host, port, inspector } as Ready
 }
