@@ -164,6 +164,16 @@ describe('pipe up', () => {
     expect([code, stdout]).toEqual([2, ''])
   })
 
+  test.each(['await new Promise(() => {})', 'await new Promise(() => setInterval(() => {}, 1_000))'])(
+    'gives up a module that never ends: %s',
+    async (text) => {
+      await using folder = await project({ 'pipe.config.mjs': text })
+      const { code, stderr } = await pipeToEnd(['up'], { cwd: folder.path })
+      expect(stderr).toBe('pipe: pipe.config.mjs: loading it took longer than 10000 ms\n')
+      expect(code).toBe(2)
+    },
+  )
+
   test('says what TypeScript needs where Node does not read it and jiti is missing', async ({ skip }) => {
     skip('typescript' in process.features && Boolean(process.features.typescript), 'this Node strips types')
     await using folder = await project({ 'pipe.config.ts': 'export default {}' }, [])

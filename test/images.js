@@ -1,10 +1,11 @@
 /**
- * Makes the pictures of docs/images: the inspector's page, light, dark, and on a phone. Needs dist/ and Debian's chromium.
+ * Makes the pictures of docs/images: the inspector's page, light, dark, and on a phone, and the dashboard of a server. Needs dist/ and Debian's chromium.
  */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdirSync } from 'node:fs'
 import http from 'node:http'
+import net from 'node:net'
 import path from 'node:path'
 import { createInterface } from 'node:readline'
 import { gzipSync } from 'node:zlib'
@@ -75,7 +76,38 @@ for (const [name, options] of [
   await page.screenshot({ path: path.join(folder, `${name}.png`) })
   await page.close()
 }
-await browser.close()
 pipe.kill('SIGKILL')
 target.close()
+await drawDashboard()
+await browser.close()
+
+async function drawDashboard() {
+  const cli = path.join(root, 'dist', 'cli.js')
+  const start = (...args) => spawn(process.execPath, [cli, ...args], { stdio: ['ignore', 'pipe', 'pipe'] })
+  const firstLine = async (stream) => (await once(createInterface(stream), 'line'))[0]
+  const server = start('server', '--port', '0', '--http-port', '0', '--admin-port', '0')
+  const [address, said] = await Promise.all([server.stdout, server.stderr].map(firstLine))
+  const [admin] = /http:[^;]+/.exec(said)
+  const echo = net.createServer((socket) => socket.on('error', () => {}).pipe(socket)).listen(0, '127.0.0.1')
+  await once(echo, 'listening')
+  const { port } = echo.address()
+  const clients = [[`${port}`, '--hostname', 'shop'], [`${port}`], [`udp://127.0.0.1:${port}`]].map((words) =>
+    start('expose', ...words, '--to', address, '--json'),
+  )
+  const opened = await Promise.all(clients.map(async ({ stdout }) => JSON.parse(await firstLine(stdout))))
+  const visitors = [2_500, 60_000, 900].map((size) => {
+    const visitor = net.connect(opened[1].port, '127.0.0.1').resume()
+    visitor.write(Buffer.alloc(size))
+    return visitor
+  })
+  const page = await browser.newPage({ viewport: { width: 780, height: 420 } })
+  await page.goto(admin)
+  await page.getByRole('button', { name: /3 inside/ }).click()
+  await page.getByText('Visitors inside').waitFor()
+  await page.mouse.move(0, 0)
+  await page.screenshot({ path: path.join(folder, 'dashboard.png') })
+  for (const visitor of visitors) visitor.destroy()
+  for (const child of [...clients, server]) child.kill('SIGKILL')
+  echo.close()
+}
 target.closeAllConnections()

@@ -6,6 +6,7 @@ import { TunnelError } from '../errors.js'
 import { listening } from '../listener.js'
 import { checkHost, checkPort, checkSecret } from '../options.js'
 import type { Server } from '../server-info.js'
+import { dashboardOf } from './dashboard.js'
 import { answerTo, routesOf } from './routes.js'
 
 export interface AdminOptions {
@@ -31,7 +32,8 @@ const MAX_CONNECTIONS = 256
  * `invalid-option`, `insecure-address`, `port-taken`, `address-unavailable` or `timeout`.
  */
 export async function openAdmin(server: Server, { host, port, secret }: AdminOptions): Promise<Admin> {
-  const routes = routesOf(server)
+  const dashboard = dashboardOf(server)
+  const routes = routesOf(server, dashboard.routes)
   checkHost('the admin host', host)
   checkPort('the admin port', port)
   checkSecret('the admin secret', secret)
@@ -45,6 +47,7 @@ export async function openAdmin(server: Server, { host, port, secret }: AdminOpt
   const web = http.createServer({ ...settings, connectionsCheckingInterval: 1_000 })
   web.on('request', async (request: IncomingMessage, response: ServerResponse) => {
     const answer = await answerTo(request, routes, secret)
+    if (answer.stream) return answer.stream(response)
     // Nobody reads what a request carries.
     const hasBody = request.headers['transfer-encoding'] ?? request.headers['content-length'] ?? '0'
     response.writeHead(answer.status, {
@@ -67,6 +70,7 @@ export async function openAdmin(server: Server, { host, port, secret }: AdminOpt
   return {
     url: `http://${formatAddress({ host, port: (web.address() as AddressInfo).port })}`,
     close() {
+      dashboard.close()
       web.close()
       web.closeAllConnections()
     },

@@ -1,5 +1,5 @@
 import { createHash, timingSafeEqual } from 'node:crypto'
-import type { IncomingMessage } from 'node:http'
+import type { IncomingMessage, OutgoingHttpHeaders } from 'node:http'
 import net from 'node:net'
 
 /** Why a request is not answered. */
@@ -7,7 +7,7 @@ export interface Denial {
   status: number
   code: string
   message: string
-  headers?: Record<string, string>
+  headers?: OutgoingHttpHeaders
 }
 
 /**
@@ -24,7 +24,7 @@ export function guard(request: IncomingMessage, secret: string | undefined): Den
     if (isAddress(host)) return undefined
     return forbidden('without a secret, only an IP address or localhost may stand in Host: ask for 127.0.0.1')
   }
-  const [, token] = /^Bearer +(.+)$/i.exec(authorization ?? '') ?? []
+  const token = secretIn(authorization)
   if (token === undefined)
     return unauthorized('secret-required', 'the administration asks for its secret: set PIPE_ADMIN_SECRET')
   if (!isEqual(token, secret))
@@ -33,6 +33,16 @@ export function guard(request: IncomingMessage, secret: string | undefined): Den
       'the secret is not that of the administration: look for a typing mistake',
     )
   return undefined
+}
+
+/** Programs show it as a bearer token. Browsers ask their user for it as a password, for any name. */
+function secretIn(authorization = ''): string | undefined {
+  const [, token] = /^Bearer +(.+)$/i.exec(authorization) ?? []
+  const [, basic] = /^Basic +(\S+)$/i.exec(authorization) ?? []
+  if (basic === undefined) return token
+  return Buffer.from(basic, 'base64')
+    .toString()
+    .replace(/^[^:]*:/, '')
 }
 
 /** Whether no name of somebody else's stands there. */
@@ -52,5 +62,10 @@ function forbidden(message: string): Denial {
 }
 
 function unauthorized(code: string, message: string): Denial {
-  return { status: 401, code, message, headers: { 'www-authenticate': 'Bearer' } }
+  return {
+    status: 401,
+    code,
+    message,
+    headers: { 'www-authenticate': ['Bearer', 'Basic realm="pipe", charset="UTF-8"'] },
+  }
 }

@@ -1,4 +1,4 @@
-import type { IncomingMessage } from 'node:http'
+import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from 'node:http'
 import { reasonOf } from '../errors.js'
 import type { Server } from '../server-info.js'
 import { type Denial, guard } from './guard.js'
@@ -9,7 +9,9 @@ export interface Answer {
   status: number
   type: string
   body: string
-  headers?: Record<string, string>
+  headers?: OutgoingHttpHeaders
+  /** Writes the answer itself, and goes on for as long as it is read. */
+  stream?(response: ServerResponse): void
 }
 
 type Handler = (parameter: string, query: URLSearchParams) => Answer | Promise<Answer>
@@ -22,7 +24,7 @@ export interface Route {
 }
 
 /** What the administration of a server serves. It counts from now on. */
-export function routesOf(server: Server): Route[] {
+export function routesOf(server: Server, more: readonly Route[]): Route[] {
   const listing = listingOf(server)
   const metrics = serverMetrics(server)
   const find = (id: string) => server.tunnels.find((one) => one.id === id)
@@ -44,6 +46,7 @@ export function routesOf(server: Server): Route[] {
         GET: async () => ({ status: 200, type: metrics.contentType, body: await metrics.metrics() }),
       },
     },
+    ...more,
     { path: /^\/api\/tunnels$/, methods: { GET: () => json({ tunnels: listing.tunnels() }) } },
     {
       path: /^\/api\/connections$/,
@@ -105,7 +108,7 @@ function noTunnel(id: string): Answer {
   return failure({ status: 404, code: 'not-found', message })
 }
 
-function json(value: object, status = 200, headers = {}): Answer {
+export function json(value: object, status = 200, headers = {}): Answer {
   return { status, type: 'application/json', body: `${JSON.stringify(value)}\n`, headers }
 }
 

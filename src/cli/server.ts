@@ -37,7 +37,7 @@ export async function runServer(options: ServerArguments): Promise<void> {
     ...(http?.caddy === undefined ? [] : ['Caddy takes https for them']),
     `public ports: ${ports ?? 'any from 1024 up'}`,
     ...(sockets === undefined ? [] : [`unix sockets in ${resolve(sockets)}`]),
-    ...(admin ? [`administration at ${admin.url}`] : []),
+    ...(admin ? [`dashboard and administration at ${admin.url}`] : []),
     'Ctrl-C closes',
   ]
   log.say(terms.join('; '))

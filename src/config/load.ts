@@ -3,11 +3,15 @@ import module from 'node:module'
 import { basename, relative, resolve } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import type { ParseError } from 'jsonc-parser'
+import { untilAborted, withDeadline } from '../deadline.js'
 import { reasonOf, TunnelError } from '../errors.js'
 import type { Config } from './define.js'
 import { endings } from './find.js'
 import { schema } from './schema.js'
 import { validate } from './validate.js'
+
+/** Longest that a module may take, in milliseconds: it may wait for what never comes. */
+const LOAD_TIMEOUT = 10_000
 
 /** A configuration file that was read. */
 export interface LoadedConfig {
@@ -91,7 +95,9 @@ async function loadModule(path: string, name: string): Promise<unknown> {
       ? typeScriptLoader(path, name)
       : async () => (await import(`${pathToFileURL(path)}?${++loads}`)).default
   try {
-    return await load()
+    return await withDeadline('loading it', { timeout: LOAD_TIMEOUT }, (aborted) =>
+      untilAborted(load(), aborted),
+    )
   } catch (error) {
     throw new TunnelError(
       'invalid-option',

@@ -16,6 +16,8 @@ export class EventStreams {
   add(response: ServerResponse): boolean {
     if (this.#open.size >= MAX_LISTENERS) return false
     response.writeHead(200, { 'Content-Type': 'text/event-stream' })
+    // It is silent for longer than a connection without a use may be.
+    response.socket?.setTimeout(0)
     // Told at once, so that the page knows that it is connected.
     response.write(': hello\n\n')
     this.#open.add(response)

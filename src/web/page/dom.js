@@ -38,9 +38,13 @@ export async function post(path, value = {}) {
   return readAnswer(await fetch(`api/${path}`, { method: 'POST', headers, body: JSON.stringify(value) }))
 }
 
+export async function remove(path) {
+  return readAnswer(await fetch(`api/${path}`, { method: 'DELETE' }))
+}
+
 async function readAnswer(response) {
   const value = await response.json()
-  if (!response.ok) throw new Error(value.error)
+  if (!response.ok) throw new Error(value.error.message ?? value.error)
   return value
 }
 
