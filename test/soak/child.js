@@ -4,6 +4,9 @@ import { readdirSync } from 'node:fs'
 /** How often a process looks at what it takes, in milliseconds. */
 const LOOK_INTERVAL = 500
 
+// Node opens them when they are first looked at, and where they are pipes, they would count as something that is held.
+for (const stream of [process.stdout, process.stderr]) stream.on('error', () => {})
+
 const peak = { heap: 0, rss: 0, files: 0, handles: 0 }
 
 /** Answers each question with what the handler of its name gives. */

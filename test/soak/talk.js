@@ -43,7 +43,8 @@ export function drink(socket, lane, { ledger, who, onEnd }) {
   socket.on('end', () => {
     // A reset behind unread bytes looks like an end to Node. A write, even of nothing, tells the two apart.
     if (!socket.writable) socketOnEnded('unclear')
-    else if (socket.writableLength > 0) socketOnEnded('end')
+    else if (socket.writableLength > 0 && lane.isWhole) socketOnEnded('end')
+    // Behind what is still to be sent, it waits for what becomes of that.
     else socket.write(NOTHING, (error) => socketOnEnded(error ? 'cut' : 'end'))
   })
   socket.on('close', () => onEnd(socket.errored ? 'cut' : outcome))
