@@ -51,6 +51,8 @@ describe('X-Forwarded headers', () => {
       'x-forwarded-host': 'elsewhere',
       'x-real-ip': '192.0.2.1',
     })
+    // Where targets take `_` for `-`, a visitor could say through the proxy what that does not know.
+    expect(heard).not.toHaveProperty('x_forwarded_for')
   })
 
   test.each([

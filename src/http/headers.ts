@@ -72,7 +72,7 @@ export function requestHeaders(
   { upgrades, hidesAuthorization }: { upgrades: boolean; hidesAuthorization: boolean },
 ): string[] {
   const replaced = (name: string) =>
-    isTrusted ? /^x-forwarded-(?:for|proto|host)$/i.test(name) : FORWARDED.test(name)
+    isTrusted ? /^x[-_]forwarded[-_](?:for|proto|host)$/i.test(name) : FORWARDED.test(name)
   const kept = endToEnd(
     rawHeaders,
     (name) => replaced(name) || (hidesAuthorization && name === 'authorization'),
