@@ -2,7 +2,8 @@ import type { Duplex } from 'node:stream'
 import { type Aborted, whenAborted } from './deadline.js'
 import { errorFromPeer, printable, TunnelError } from './errors.js'
 import { addressIn } from './granted.js'
-import { type LocalSettings, LocalTunnel } from './local-tunnel.js'
+import type { LocalSettings } from './local-settings.js'
+import { LocalTunnel } from './local-tunnel.js'
 import {
   errorFields,
   type FromClient,

@@ -1,5 +1,5 @@
 import { urlOf } from './hostname.js'
-import type { LocalTunnelOptions } from './local-tunnel.js'
+import type { LocalTunnelOptions } from './local-settings.js'
 import { type fromClient, type fromServer, type Message, violation } from './protocol.js'
 
 /**

@@ -3,7 +3,7 @@ import type { Duplex } from 'node:stream'
 import { formatAddress } from './address.js'
 import type { Arrival } from './arrival.js'
 import { Network } from './conditions/network.js'
-import { type CheckedConditions, type Conditions, readConditions } from './conditions/options.js'
+import { type Conditions, readConditions } from './conditions/options.js'
 import { joinConnection } from './connection.js'
 import { type CloseOptions, Connections, type Stats } from './connections.js'
 import { Deadline } from './deadline.js'
@@ -12,53 +12,16 @@ import { gatherDrops } from './drops.js'
 import { Emitter } from './emitter.js'
 import { TunnelError, toTunnelError } from './errors.js'
 import { hostRewriter } from './host-header.js'
-import type { PublicName } from './http/access.js'
 import type { InspectOptions } from './inspector/recorder.js'
 import { type Requests, TunnelRequests } from './inspector/requests.js'
+import type { LocalTunnelOptions } from './local-settings.js'
 import { logTunnel } from './log-events.js'
-import type { Logger } from './logger.js'
 import type { Protocol } from './protocol.js'
-import { type ProxyProtocol, proxyHeader } from './proxy-header.js'
+import { proxyHeader } from './proxy-header.js'
 import { reset } from './stream.js'
-import type { ParsedTarget } from './target.js'
 import { Throttle } from './throttle.js'
 import type { Tunnel, TunnelEvents } from './tunnel.js'
-import { type MayVisit, visitorDenied } from './visitor-filter.js'
-
-/** What the caller wants of the way to the target. */
-export interface LocalSettings {
-  target: ParsedTarget
-  proxyProtocol: ProxyProtocol | undefined
-  /** What requests are to name as their host. */
-  hostHeader: string | undefined
-  /** Bytes per second and direction. */
-  limit: number | undefined
-  /** What is wrong with the network; undefined where nothing is to be. */
-  conditions: CheckedConditions | undefined
-  /** What is recorded of requests; undefined where nothing is. */
-  inspect: Required<InspectOptions> | undefined
-  /** Who may come in, by address. */
-  mayVisit: MayVisit
-  logger: Logger | undefined
-  unref: boolean
-}
-
-export interface LocalTunnelOptions extends LocalSettings {
-  protocol: Protocol
-  host: string
-  port: number
-  path: string | undefined
-  /** What makes an HTTP tunnel. */
-  site?: PublicName | undefined
-  /** Milliseconds to join a visitor with the target. */
-  exchangeTimeout: number
-  /** Gives the public address back: no visitor comes any more. */
-  giveBack(): Promise<void>
-  /** Resets the control connection, where there is one. */
-  dropControl?(): void
-  /** Closes what was opened for this tunnel. Called once, when it is closed or lost. */
-  release(): Promise<void>
-}
+import { visitorDenied } from './visitor-filter.js'
 
 /** The half of a tunnel beside the target: owns the streams to it, and those of the visitors joined with them. */
 export class LocalTunnel extends Emitter<TunnelEvents> implements Tunnel {

@@ -18,10 +18,10 @@ import {
   type ServerOptions,
   type Settings,
 } from './server-options.js'
-import type { Exchanges } from './server-tunnel.js'
 import { Session } from './session.js'
 import { type ServerSecurity, serverSecurity } from './tls-options.js'
 import type { TunnelInfo } from './tunnel-info.js'
+import type { Exchanges } from './waiting-room.js'
 
 /** A server that listens: its clients, their sessions and tunnels, and all who are inside. */
 export class RunningServer extends Emitter<ServerEvents> implements Server {

@@ -11,11 +11,9 @@ import { reset } from './stream.js'
 import { newTunnelId } from './tunnel-id.js'
 import type { TunnelInfo } from './tunnel-info.js'
 import { type MayVisit, visitorDenied } from './visitor-filter.js'
+import { WaitingRoom, type WaitingRoomOptions } from './waiting-room.js'
 
-/** The visitors of a server that wait for their exchange: by its id, what to call with the data stream. */
-export type Exchanges = Map<string, (dataStream: Duplex) => void>
-
-export interface ServerTunnelOptions {
+export interface ServerTunnelOptions extends Omit<WaitingRoomOptions, 'onJoin'> {
   protocol: Protocol
   path: string | undefined
   /** What makes the URL of an HTTP tunnel. */
@@ -25,22 +23,12 @@ export interface ServerTunnelOptions {
   secretName: string | undefined
   /** Who may visit, by address. */
   mayVisit: MayVisit
-  exchanges: Exchanges
-  /** Milliseconds that a visitor waits for its exchange. */
-  exchangeTimeout: number
   /** Visitors that may wait at once, here and at the server. */
   maxWaiting: number
   maxWaitingTotal: number
   /** Visitors that may be here at once, inside and waiting. */
   maxVisitors: number
-  /** Whether the client is not heard as it should be, and may turn out to be lost. */
-  isSilent(): boolean
-  /** What becomes of visitors that come while the client is lost. */
-  whileLost: 'wait' | 'refuse'
-  /** A visitor waits under this id. */
-  onExchange(id: string, visitor: Visitor, cameTo: SocketAddress): void
   onConnection(connection: Connection, ...streams: Duplex[]): void
-  onReject(rejection: Rejection): void
   /** It is to be closed at the server: tells the client, where it is still that client's. */
   takeBack(tunnel: ServerTunnel, error: TunnelError): void
 }
@@ -51,21 +39,8 @@ export interface ServerTunnelOptions {
  */
 const OWN_PLACES = 16
 
-/** A visitor from its arrival until its data stream comes. */
-interface Waiting {
-  id: string
-  visitor: Visitor
-  cameTo: SocketAddress
-  stream: Duplex
-  /** Cuts it. */
-  turnAway(error: TunnelError): void
-  /** Ends the wait. There is none while the client is lost. */
-  timer: NodeJS.Timeout | undefined
-  streamOnClose: () => void
-}
-
 /**
- * The server's half of a tunnel: owns the public port and the visitors that wait. Those that were joined
+ * The server's half of a tunnel: owns the public port and, in its waiting room, the visitors that wait. Those that were joined
  * outlive it.
  */
 export class ServerTunnel implements TunnelInfo {
@@ -80,11 +55,9 @@ export class ServerTunnel implements TunnelInfo {
   readonly closed: Promise<TunnelError | undefined>
   readonly #listener: Listener
   readonly #options: ServerTunnelOptions
-  readonly #waiting = new Map<string, Waiting>()
+  readonly #waiting: WaitingRoom
   /** Visitors that were joined. */
   readonly #connections = new Connections()
-  /** Whether the client is there to be told of visitors. */
-  #isLost = false
   #resolveClosed: (error: TunnelError | undefined) => void = () => {}
 
   constructor(listener: Listener, options: ServerTunnelOptions) {
@@ -99,6 +72,11 @@ export class ServerTunnel implements TunnelInfo {
     })
     this.#listener = listener
     this.#options = options
+    this.#waiting = new WaitingRoom({
+      ...options,
+      onJoin: (...joining) => this.#join(...joining),
+      onReject: (rejection) => this.#reject(rejection),
+    })
   }
 
   get client(): SocketAddress {
@@ -134,23 +112,14 @@ export class ServerTunnel implements TunnelInfo {
     return this.#waiting.size
   }
 
-  /** The client is lost: visitors wait for it to come back, however long that takes. */
+  /** The client is lost: visitors wait for it to come back. */
   lose(): void {
-    this.#isLost = true
-    for (const waiting of this.#waiting.values()) clearTimeout(waiting.timer)
+    this.#waiting.lose()
   }
 
-  /**
-   * The client is back: it is told of all who wait, as it may not have heard of them before, and no faster than it reads: they may be more
-   * than would count as messages that pile up. Resolves when it was told, or when there is no room for more for good.
-   */
-  async resume(hasRoom: () => Promise<boolean>): Promise<void> {
-    const waited = [...this.#waiting.values()]
-    this.#isLost = false
-    for (const waiting of waited) {
-      if (!(await hasRoom())) return
-      if (this.#waiting.has(waiting.id)) this.#announce(waiting)
-    }
+  /** The client is back, and is told of all who wait. Resolves when it was told, or when there is no room for more for good. */
+  resume(hasRoom: () => Promise<boolean>): Promise<void> {
+    return this.#waiting.resume(hasRoom)
   }
 
   /** A visitor has come: it waits while the client is told of it. Who can't be joined is reset, unless its owner knows better. */
@@ -160,35 +129,18 @@ export class ServerTunnel implements TunnelInfo {
     cameTo: SocketAddress,
     turnAway: (error: TunnelError) => void = () => reset(stream),
   ): void {
-    const id = randomUUID()
-    const { exchanges } = this.#options
     const error = this.#whyNot(visitor) ?? reserve.keep()
     if (error) {
       turnAway(error)
-      this.#reject({ id, visitor, error })
-      return
+      this.#reject({ id: randomUUID(), visitor, error })
+    } else {
+      this.#waiting.enter({ stream, visitor, cameTo, turnAway })
     }
-
-    const streamOnClose = () => {
-      const left = new TunnelError('visitor-left', 'the visitor left before its exchange was made')
-      // A flow that had to make room knows better.
-      this.turnAway(id, stream.errored instanceof TunnelError ? stream.errored : left)
-    }
-    stream.once('close', streamOnClose)
-    const waiting = { id, visitor, cameTo, stream, turnAway, timer: undefined, streamOnClose }
-    this.#waiting.set(id, waiting)
-    exchanges.set(id, (dataStream) => this.#join(id, dataStream))
-    // Only who reads notices a reset. This reads a chunk at the most, and the stream keeps it for the relay.
-    stream.read(0)
-    if (!this.#isLost) this.#announce(waiting)
   }
 
   /** Resets a visitor that waits. */
   turnAway(id: string, error: TunnelError): void {
-    const waiting = this.#take(id)
-    if (!waiting) return
-    waiting.turnAway(error)
-    this.#reject({ id, visitor: waiting.visitor, error })
+    this.#waiting.turnAway(id, error)
   }
 
   /** Counts datagrams that were dropped. */
@@ -199,9 +151,7 @@ export class ServerTunnel implements TunnelInfo {
   /** Frees the port at once and turns away who waits. Visitors inside stay. */
   end(error?: TunnelError): void {
     this.#listener.close()
-    for (const id of this.#waiting.keys()) {
-      this.turnAway(id, error ?? new TunnelError('closed', 'the tunnel was closed'))
-    }
+    this.#waiting.turnAllAway(error ?? new TunnelError('closed', 'the tunnel was closed'))
     this.#resolveClosed(error)
   }
 
@@ -216,54 +166,21 @@ export class ServerTunnel implements TunnelInfo {
     // Flows have a bound of their own.
     if (this.protocol !== 'udp' && waiting + this.#connections.size >= maxVisitors)
       return tooMany(`${maxVisitors} visitors are at this tunnel`, 'visitors')
-    if (this.#isLost && whileLost === 'refuse') {
+    if (this.#waiting.isLost && whileLost === 'refuse') {
       return new TunnelError('connection-lost', 'the control connection of the tunnel is lost')
     }
     return undefined
   }
 
-  /** Tells the client of a visitor, which waits from now on for so long. */
-  #announce(waiting: Waiting): void {
-    const { id, visitor, cameTo } = waiting
-    this.#startTimer(waiting)
-    this.#options.onExchange(id, visitor, cameTo)
-  }
-
-  #startTimer(waiting: Waiting): void {
-    const { exchangeTimeout, isSilent, whileLost } = this.#options
-    clearTimeout(waiting.timer)
-    waiting.timer = setTimeout(() => {
-      // It came just before the loss of the client is noticed, and is to wait like those who come just behind.
-      if (isSilent() && whileLost === 'wait') return this.#startTimer(waiting)
-      const message = `the client opened no data stream for this visitor within ${exchangeTimeout} ms`
-      this.turnAway(waiting.id, new TunnelError('exchange-expired', message))
-    }, exchangeTimeout).unref()
-  }
-
-  #join(id: string, dataStream: Duplex): void {
-    const waiting = this.#take(id)
-    if (!waiting) return
-    const { visitor, stream } = waiting
-    const connection = joinConnection({ id, visitor, fromVisitor: stream, fromTarget: dataStream })
-    this.#connections.add(connection, stream, dataStream)
-    this.#options.onConnection(connection, stream, dataStream)
+  #join(id: string, visitor: Visitor, fromVisitor: Duplex, fromTarget: Duplex): void {
+    const connection = joinConnection({ id, visitor, fromVisitor, fromTarget })
+    this.#connections.add(connection, fromVisitor, fromTarget)
+    this.#options.onConnection(connection, fromVisitor, fromTarget)
   }
 
   #reject(rejection: Rejection): void {
     this.#connections.rejections++
     this.#options.onReject(rejection)
-  }
-
-  /** The visitor with this id, which from now on waits no more. */
-  #take(id: string): Waiting | undefined {
-    const waiting = this.#waiting.get(id)
-    if (!waiting) return undefined
-    this.#waiting.delete(id)
-    this.#options.exchanges.delete(id)
-    reserve.release()
-    clearTimeout(waiting.timer)
-    waiting.stream.off('close', waiting.streamOnClose)
-    return waiting
   }
 }
 
