@@ -1,9 +1,10 @@
 /** Caddy in front of a server, with the real Caddy and its own authority. */
 import { once } from 'node:events'
+import type { ServerResponse } from 'node:http'
 import tls from 'node:tls'
 import { pEvent } from 'p-event'
 import { type Connection, createServer, openTunnel, type Server, type ServerOptions } from 'pipe-tunnel'
-import { describe, expect, test } from 'vitest'
+import { beforeEach, describe, expect, test } from 'vitest'
 import WebSocket, { WebSocketServer } from 'ws'
 import { type Caddy, type CaddyOptions, configureCaddy } from '../src/http/caddy.js'
 import { withSite } from '../src/http/caddy-config.js'
@@ -39,8 +40,9 @@ other.test {
 http://plain.test:${http} {
 }`
 
-test('a name in use has https, and its requests arrive as they were sent', async (context) => {
-  needs(context, 'caddy')
+beforeEach((context) => needs(context, 'caddy'))
+
+test('a name in use has https, and its requests arrive as they were sent', async () => {
   await using caddy = await startCaddy(noSites)
   await using upstream = await echoRequests()
   await using _site = await configure(caddy, upstream)
@@ -54,8 +56,7 @@ test('a name in use has https, and its requests arrive as they were sent', async
   })
 })
 
-test('a name that is not in use gets no certificate', async (context) => {
-  needs(context, 'caddy')
+test('a name that is not in use gets no certificate', async () => {
   await using caddy = await startCaddy(noSites)
   await using upstream = await echoRequests()
   const names = new Set<string>()
@@ -70,8 +71,7 @@ test('a name that is not in use gets no certificate', async (context) => {
 })
 
 describe('a server behind Caddy', () => {
-  test('opens tunnels that have https, with the address of the visitor', async (context) => {
-    needs(context, 'caddy')
+  test('opens tunnels that have https, with the address of the visitor', async () => {
     await using caddy = await startCaddy(noSites)
     await using target = await echoRequests()
     await using server = await serverBehind(caddy)
@@ -87,8 +87,7 @@ describe('a server behind Caddy', () => {
     expect((await connected).visitor.address).toBe('127.0.0.1')
   })
 
-  test('leaves a WebSocket alone while a hundred other tunnels come and go', async (context) => {
-    needs(context, 'caddy')
+  test('leaves a WebSocket alone while a hundred other tunnels come and go', async () => {
     await using caddy = await startCaddy(noSites)
     await using target = await httpTarget((_, response) => response.end('hello'))
     const sockets = new WebSocketServer({ server: target.server as never })
@@ -116,8 +115,7 @@ describe('a server behind Caddy', () => {
     await closed
   })
 
-  test('that is killed is followed by one with the same names', async (context) => {
-    needs(context, 'caddy')
+  test('that is killed is followed by one with the same names', async () => {
     await using caddy = await startCaddy(noSites)
     await using target = await echoRequests()
     const before = await caddy.config()
@@ -140,8 +138,7 @@ describe('a server behind Caddy', () => {
     expect(await caddy.config()).toBe(before)
   })
 
-  test('says when Caddy is lost, and when it is back', async (context) => {
-    needs(context, 'caddy')
+  test('says when Caddy is lost, and when it is back', async () => {
     await using caddy = await startCaddy(noSites)
     await using server = pipe([
       'server',
@@ -159,8 +156,7 @@ describe('a server behind Caddy', () => {
     await server.stderr.line(/Caddy is configured again$/)
   })
 
-  test('that can not start leaves nothing behind', async (context) => {
-    needs(context, 'caddy')
+  test('that can not start leaves nothing behind', async () => {
     await using caddy = await startCaddy(noSites)
     await using taken = await echoTarget()
     const before = await caddy.config()
@@ -171,8 +167,7 @@ describe('a server behind Caddy', () => {
 })
 
 describe('a configuration', () => {
-  test('of other sites is theirs meanwhile, and what it was afterwards', async (context) => {
-    needs(context, 'caddy')
+  test('of other sites is theirs meanwhile, and what it was afterwards', async () => {
     await using caddy = await startCaddy(otherSites)
     await using upstream = await echoRequests()
     const before = await caddy.config()
@@ -188,8 +183,7 @@ describe('a configuration', () => {
     expect(await caddy.get('www.example.test')).toBe('www')
   })
 
-  test('without any server gets one for https, and is what it was afterwards', async (context) => {
-    needs(context, 'caddy')
+  test('without any server gets one for https, and is what it was afterwards', async () => {
     await using caddy = await startCaddy(noSites)
     await using upstream = await echoRequests()
     const { admin, storage, apps } = JSON.parse(await caddy.config())
@@ -203,8 +197,7 @@ describe('a configuration', () => {
     expect(await caddy.config()).toBe(before)
   })
 
-  test('that others change at the same time keeps what they say', async (context) => {
-    needs(context, 'caddy')
+  test('that others change at the same time keeps what they say', async () => {
     await using caddy = await startCaddy(otherSites)
     await using upstream = await echoRequests()
     const routes = 'apps/http/servers/srv0/routes'
@@ -254,8 +247,7 @@ describe('a configuration', () => {
 })
 
 describe('what was left behind', () => {
-  test('by a process that died is replaced, and taken away at the end', async (context) => {
-    needs(context, 'caddy')
+  test('by a process that died is replaced, and taken away at the end', async () => {
     await using caddy = await startCaddy(otherSites)
     await using upstream = await echoRequests()
     const before = await caddy.config()
@@ -275,8 +267,26 @@ describe('what was left behind', () => {
     expect(await caddy.config()).toBe(before)
   })
 
-  test('by one that is alive is not', async (context) => {
-    needs(context, 'caddy')
+  test.each([
+    ['byte by byte', (response: ServerResponse) => void dripOn(response)],
+    ['without an end', (response: ServerResponse) => void response.write('x'.repeat(100_000))],
+  ])('by a process whose port another has now, which answers %s, is replaced', async (_, answer) => {
+    await using caddy = await startCaddy(otherSites)
+    await using upstream = await echoRequests()
+    await using other = await httpTarget((_request, response) => answer(response))
+    const dead = {
+      domain,
+      upstream: { host: '127.0.0.1', port: await freePort() },
+      ask: `http://127.0.0.1:${other.port}/pipe-tunnel/${domain}`,
+    }
+    await caddy.load(withSite(JSON.parse(await caddy.config()), dead))
+
+    const site = await configure(caddy, upstream)
+    expect(await caddy.get(app)).toContain(app)
+    await site.close()
+  })
+
+  test('by one that is alive is not', async () => {
     await using caddy = await startCaddy(noSites)
     await using upstream = await echoRequests()
     await using _first = await configure(caddy, upstream)
@@ -308,8 +318,7 @@ describe('a Caddy that is lost', () => {
     expect(await caddy.get(app)).toContain(app)
   })
 
-  test('is configured again where its own configuration was loaded anew', async (context) => {
-    needs(context, 'caddy')
+  test('is configured again where its own configuration was loaded anew', async () => {
     await using caddy = await startCaddy(otherSites)
     await using upstream = await echoRequests()
     const before = JSON.parse(await caddy.config())
@@ -322,8 +331,7 @@ describe('a Caddy that is lost', () => {
     expect(await caddy.get(app)).toContain(app)
   })
 
-  test('does not hold up the end', async (context) => {
-    needs(context, 'caddy')
+  test('does not hold up the end', async () => {
     await using caddy = await startCaddy(noSites)
     await using upstream = await echoRequests()
     const site = await configure(caddy, upstream)
@@ -380,8 +388,7 @@ describe('without a Caddy', () => {
     createServer({ ...options, http: { port: 0, domain, caddy } })
 })
 
-test('what Caddy does not take is told in its words', async (context) => {
-  needs(context, 'caddy')
+test('what Caddy does not take is told in its words', async () => {
   await using caddy = await startCaddy(noSites)
   await using taken = await echoTarget()
   const config = JSON.parse(await caddy.config())
@@ -394,8 +401,7 @@ test('what Caddy does not take is told in its words', async (context) => {
   })
 })
 
-test('connections that only some names may make are open to the names of tunnels', async (context) => {
-  needs(context, 'caddy')
+test('connections that only some names may make are open to the names of tunnels', async () => {
   await using caddy = await startCaddy(noSites)
   await using upstream = await echoRequests()
   const { admin, storage, apps } = JSON.parse(await caddy.config())
@@ -432,6 +438,12 @@ function echoRequests() {
     const { connection: _, ...others } = headers
     response.end(JSON.stringify({ url, ...others }))
   })
+}
+
+/** Never silent for long, and never done. */
+function dripOn(response: ServerResponse): void {
+  const timer = setInterval(() => response.write('x'), 100)
+  response.on('close', () => clearInterval(timer))
 }
 
 type Site = Caddy & AsyncDisposable

@@ -2,7 +2,8 @@
 import { Ajv } from 'ajv'
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { jsonSchema, type Schema, schema } from '../src/config/schema.js'
+import { jsonSchema, schema } from '../src/config/schema.js'
+import type { Schema } from '../src/config/schema-words.js'
 import { validate } from '../src/config/validate.js'
 
 const ajvAccepts = new Ajv({ strict: true, strictTypes: false }).compile(jsonSchema)

@@ -145,6 +145,24 @@ describe('pipe up', () => {
       /^pipe: pipe\.config\.toml:2:7: \S/,
     ],
     [
+      'JSON that is nested without end',
+      { 'pipe.config.json': '['.repeat(200_000) },
+      [],
+      /^pipe: pipe\.config\.json: .+$/,
+    ],
+    [
+      'TOML that is nested without end',
+      { 'pipe.config.toml': `a = ${'['.repeat(200_000)}` },
+      [],
+      /^pipe: pipe\.config\.toml:1:\d+: \S.+$/,
+    ],
+    [
+      'a value that throws when it is read',
+      { 'pipe.config.mjs': "export default { get to() { throw new Error('TO is not set') } }" },
+      [],
+      /^pipe: pipe\.config\.mjs: TO is not set$/,
+    ],
+    [
       'a module that throws',
       { 'pipe.config.mjs': 'export default {}\nmissing()' },
       [],

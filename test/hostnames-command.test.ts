@@ -47,9 +47,9 @@ describe('pipe expose --hostname', () => {
       /--hostname must be given a name with one target alone/,
     ],
     [['expose', '3000', '--hostname', 'sh.op'], /hostname must be/],
-    [['expose', '3000', '--basic-auth', 'user:pass'], /basicAuth is for tunnels with a hostname/],
+    [['expose', '3000', '--basic-auth', 'user:pass'], /--basic-auth is for tunnels with a hostname/],
     [['server', '--domain', 'example.com'], /--domain must be left out where there is no --http-port/],
-    [['server', '--http-port', 'many'], /http\.port must be a whole number/],
+    [['server', '--http-port', 'many'], /--http-port must be a whole number/],
   ])('says what is wrong with %j', async (args, complaint) => {
     const { code, stderr } = await pipeToEnd(args)
     expect(code).toBe(2)

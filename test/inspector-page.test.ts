@@ -65,6 +65,8 @@ describe('the page answers', () => {
       ['api/replay', json, '{"id":null}'],
       ['api/clear', json, 'no json'],
       ['api/clear', json, 'null'],
+      ['api/clear', json, '[]'],
+      ['api/clear', json, '1'.repeat(17_000_000)],
     ]
     for (const [path, given, body] of wanted) {
       const { status } = await send(url, { path: url.pathname + path, ...given }, body)

@@ -27,11 +27,20 @@ export async function loadConfig(file: string): Promise<LoadedConfig> {
   const path = resolve(file)
   const name = relative('', path).startsWith('..') ? path : relative('', path)
   const value = await parse(path, name)
-  const mistakes = validate(value, schema)
+  const mistakes = mistakesIn(value, name)
   if (mistakes.length > 0) {
     throw new TunnelError('invalid-option', mistakes.map((one) => `${name}: ${one}`).join('\n'))
   }
   return { path, name, config: value as Config }
+}
+
+/** What a module exports may throw when it is read. */
+function mistakesIn(value: unknown, name: string): string[] {
+  try {
+    return validate(value, schema)
+  } catch (cause) {
+    throw new TunnelError('invalid-option', `${name}: ${reasonOf(cause)}`, { cause })
+  }
 }
 
 async function parse(path: string, name: string): Promise<unknown> {
@@ -58,17 +67,26 @@ async function parseJson(text: string, name: string): Promise<unknown> {
   try {
     return JSON.parse(text)
   } catch (cause) {
-    const { parse, printParseErrorCode } = await import('jsonc-parser')
-    const errors: ParseError[] = []
-    parse(text, errors, { disallowComments: true })
-    const [first] = errors
-    if (!first) throw new TunnelError('invalid-option', `${name}: ${reasonOf(cause)}`, { cause })
-    const before = text.slice(0, first.offset).split('\n')
-    const place = `${before.length}:${(before.at(-1) ?? '').length + 1}`
-    // `CommaExpected` are words, too.
-    const words = printParseErrorCode(first.error).replace(/\B[A-Z]/g, (letter) => ` ${letter}`)
-    throw new TunnelError('invalid-option', `${name}:${place}: ${words.toLowerCase()}`, { cause })
+    const mistake = (await firstMistake(text)) ?? ` ${reasonOf(cause)}`
+    throw new TunnelError('invalid-option', `${name}:${mistake}`, { cause })
   }
+}
+
+/** Line, column and what is wrong there, where it can be made out: text may be nested deeper than the stack. */
+async function firstMistake(text: string): Promise<string | undefined> {
+  const { parse, printParseErrorCode } = await import('jsonc-parser')
+  const errors: ParseError[] = []
+  try {
+    parse(text, errors, { disallowComments: true })
+  } catch {
+    return undefined
+  }
+  const [first] = errors
+  if (!first) return undefined
+  const before = text.slice(0, first.offset).split('\n')
+  // `CommaExpected` are words, too.
+  const words = printParseErrorCode(first.error).replace(/\B[A-Z]/g, (letter) => ` ${letter}`)
+  return `${before.length}:${(before.at(-1) ?? '').length + 1}: ${words.toLowerCase()}`
 }
 
 async function parseToml(text: string, name: string): Promise<unknown> {

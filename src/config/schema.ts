@@ -8,72 +8,24 @@ import type { InspectOptions } from '../inspector/recorder.js'
 import { MAX_TIMEOUT } from '../options.js'
 import type { ServerLimits } from '../server-options.js'
 import type { Config, LinkConfig, SecretConfig, ServerConfig, TunnelConfig } from './define.js'
-
-export type Schema = { description?: string } & (
-  | { type: 'string'; examples?: readonly string[] }
-  | { type: 'integer' | 'number'; minimum: number; maximum: number }
-  | { type: 'boolean' }
-  | { enum: readonly (string | number | boolean)[] }
-  | { type: 'array'; items: Schema }
-  | ObjectSchema
-  | { anyOf: readonly Schema[] }
-)
-
-export interface ObjectSchema {
-  type: 'object'
-  properties: Readonly<Record<string, Schema>>
-  /** Those without which the object is nothing. */
-  required?: readonly string[]
-  /** What others may be that are not among the properties, where they may be any. */
-  additionalProperties: false | Schema
-  propertyNames?: { pattern: string }
-}
+import {
+  choice,
+  either,
+  flag,
+  list,
+  milliseconds,
+  named,
+  number,
+  object,
+  type Schema,
+  text,
+  whole,
+} from './schema-words.js'
 
 /** A schema for each option. */
 type Table<T> = Required<Record<keyof T, Schema>>
 
 const MAX_COUNT = 1_000_000
-
-const whole = (minimum: number, maximum: number, description?: string): Schema => ({
-  description,
-  type: 'integer',
-  minimum,
-  maximum,
-})
-const milliseconds = (description?: string) => whole(1, MAX_TIMEOUT, description)
-const number = (minimum: number, maximum: number, description?: string): Schema => ({
-  description,
-  type: 'number',
-  minimum,
-  maximum,
-})
-const flag = (description?: string): Schema => ({ description, type: 'boolean' })
-const text = (description?: string, ...examples: string[]): Schema =>
-  examples.length > 0 ? { description, type: 'string', examples } : { description, type: 'string' }
-const choice = (options: (string | number | boolean)[], description?: string): Schema => ({
-  description,
-  enum: options,
-})
-const list = (items: Schema, description?: string): Schema => ({ description, type: 'array', items })
-const either = (anyOf: Schema[], description?: string): Schema => ({ description, anyOf })
-const object = (
-  properties: Record<string, Schema>,
-  description?: string,
-  required: string[] = [],
-): Schema => ({
-  description,
-  type: 'object',
-  properties,
-  ...(required.length > 0 && { required }),
-  additionalProperties: false,
-})
-const named = (schema: Schema, pattern: string, description: string): Schema => ({
-  description,
-  type: 'object',
-  properties: {},
-  additionalProperties: schema,
-  propertyNames: { pattern },
-})
 
 const rate = (description: string) =>
   either([text(undefined, '100kb'), number(1, Number.MAX_SAFE_INTEGER)], description)

@@ -1,6 +1,6 @@
 import { closestMatch } from 'leven'
 import { show } from '../options.js'
-import type { ObjectSchema, Schema } from './schema.js'
+import type { ObjectSchema, Schema } from './schema-words.js'
 
 /** Letters by which a name may differ from the one that is suggested for it. */
 const TYPING_MISTAKE = 3

@@ -47,6 +47,7 @@ export async function openBehindCaddy(
     }
   } catch (error) {
     front.stop()
+    await front.finish(0)
     throw error
   }
 }

@@ -8,6 +8,8 @@ import { askPath } from './caddy-config.js'
 
 /** How long another server may take to say that it is there, in milliseconds. */
 const ANSWER_TIMEOUT = 1_000
+/** Longest that it may be: a domain. */
+const MAX_ANSWER = 255
 
 export interface AskListener {
   readonly url: string
@@ -44,12 +46,15 @@ export async function listenForAsk(
 
 /** Whether the server answers that told Caddy to ask there. */
 export async function isAnswered(ask: string): Promise<boolean> {
-  const sent = http.get(ask, { agent: false, timeout: ANSWER_TIMEOUT })
-  sent.on('error', () => {}).on('timeout', () => sent.destroy())
+  const sent = http.get(ask, { agent: false, signal: AbortSignal.timeout(ANSWER_TIMEOUT) })
+  sent.on('error', () => {})
   try {
     const [response] = (await once(sent, 'response')) as [http.IncomingMessage]
     let body = ''
-    for await (const chunk of response.setEncoding('utf8')) body += chunk
+    for await (const chunk of response.setEncoding('utf8')) {
+      body += chunk
+      if (body.length > MAX_ANSWER) return false
+    }
     return response.statusCode === 200 && ask.endsWith(askPath(body))
   } catch {
     return false

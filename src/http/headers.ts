@@ -51,13 +51,19 @@ export function originOf(
   const host = valuesOf(rawHeaders, 'host')[0] ?? ''
   if (!isTrusted(peer)) return origin(peer, peer, scheme, host, false)
   const chain = valuesOf(rawHeaders, 'x-forwarded-for').flatMap((value) => value.split(','))
-  const path = [...chain.map((entry) => entry.trim()).filter(Boolean), peer]
+  const path = [...chain.map((entry) => withoutPort(entry.trim())).filter(Boolean), peer]
   // The last that no proxy of ours is: what stands in front of it, it may have made up.
   let at = path.length - 1
   while (at > 0 && isTrusted(path[at] ?? '') && net.isIP(path[at - 1] ?? '')) at--
   const told = (name: string) => valuesOf(rawHeaders, name)[0]
   const proto = told('x-forwarded-proto') ?? scheme
   return origin(path[at] ?? peer, path.join(', '), proto, told('x-forwarded-host') ?? host, true)
+}
+
+/** Some proxies tell the port of the visitor as well: `192.0.2.1:5678`, `[2001:db8::1]:5678`. */
+function withoutPort(entry: string): string {
+  const [, ipv6, ipv4] = /^(?:\[([^\]]+)\]|([\d.]+))(?::\d+)?$/.exec(entry) ?? []
+  return ipv6 ?? ipv4 ?? entry
 }
 
 function origin(address: string, path: string, proto: string, host: string, isTrusted: boolean): Origin {

@@ -89,14 +89,16 @@ export async function serveWeb(api: WebApi, port = 0): Promise<WebPage> {
 async function readJson(request: IncomingMessage): Promise<Record<string, unknown>> {
   const pieces: Buffer[] = []
   let length = 0
-  for await (const piece of request) {
+  // Left early, it would be destroyed, and the answer that tells why with it.
+  for await (const piece of request.iterator({ destroyOnReturn: false })) {
     length += piece.length
     if (length > MAX_BODY) throw new TunnelError('limit-reached', `more than ${MAX_BODY} bytes were sent`)
     pieces.push(piece)
   }
   try {
     const value: unknown = JSON.parse(Buffer.concat(pieces).toString())
-    if (typeof value === 'object' && value !== null) return value as Record<string, unknown>
+    if (typeof value === 'object' && value !== null && !Array.isArray(value))
+      return value as Record<string, unknown>
   } catch {
     // It is told below.
   }
