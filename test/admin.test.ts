@@ -5,7 +5,7 @@ import http from 'node:http'
 import net from 'node:net'
 import { join } from 'node:path'
 import { pEvent } from 'p-event'
-import { openTunnel } from 'pipe-tunnel'
+import { openTunnel, type Tunnel } from 'pipe-tunnel'
 import { describe, expect, test, vi } from 'vitest'
 import { pipe, pipeToEnd, temporaryFolder } from './helpers/command.js'
 import { tableUnder } from './helpers/snippets.js'
@@ -81,6 +81,14 @@ function parseMetrics(text: string): Map<string, number> {
   return samples
 }
 
+/** A visitor that was answered, and stays. */
+async function stay(tunnel: Tunnel) {
+  const visitor = await visit(tunnel)
+  visitor.write('hello')
+  await pEvent(visitor, 'data')
+  return visitor
+}
+
 const scrape = async (url: string) => parseMetrics((await request(`${url}/metrics`)).text)
 
 describe('the API', () => {
@@ -88,9 +96,7 @@ describe('the API', () => {
     await using server = await startServer()
     await using target = await echoTarget()
     await using tunnel = await openTunnel(target.port, { server: server.address })
-    const visitor = await visit(tunnel)
-    visitor.write('hello')
-    await pEvent(visitor, 'data')
+    const visitor = await stay(tunnel)
 
     const { tunnels } = (await request(`${server.url}/api/tunnels`)).json
     expect(tunnels).toEqual([
@@ -290,9 +296,7 @@ describe('health', () => {
     await using server = await startServer()
     await using target = await echoTarget()
     await using tunnel = await openTunnel(target.port, { server: server.address })
-    const visitor = await visit(tunnel)
-    visitor.write('hello')
-    await pEvent(visitor, 'data')
+    const visitor = await stay(tunnel)
     expect(await request(`${server.url}/readyz`)).toMatchObject({ status: 200, json: { status: 'ready' } })
 
     server.program.signal('SIGTERM')
@@ -313,9 +317,7 @@ describe('metrics', () => {
     await using tunnel = await openTunnel(target.port, { server: server.address })
     await using down = await openTunnel(1, { server: server.address })
     await ask(tunnel, 'x'.repeat(100_000))
-    const visitor = await visit(tunnel)
-    visitor.write('hello')
-    await pEvent(visitor, 'data')
+    const visitor = await stay(tunnel)
     await ending(await visit(down))
     await openTunnel(3000, { server: server.address, port: 80 }).catch(() => {})
     const stranger = await visit({ port: Number(new URL(server.address).port) })

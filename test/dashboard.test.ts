@@ -1,21 +1,14 @@
 /** The page of a server's administration, in a real browser. */
-import { type Browser, chromium } from '@playwright/test'
 import { openTunnel } from 'pipe-tunnel'
-import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest'
+import { expect, test } from 'vitest'
+import { useChromium } from './helpers/browser.js'
 import { pipe } from './helpers/command.js'
-import { find, needs } from './helpers/programs.js'
 import { echoTarget } from './helpers/targets.js'
 import { ask } from './helpers/visitor.js'
 
 const SECRET = 'of the dashboard alone'
 
-let browser: Browser
-beforeAll(async () => {
-  const executablePath = find('chromium')
-  if (executablePath) browser = await chromium.launch({ executablePath })
-})
-beforeEach((context) => needs(context, 'chromium'))
-afterAll(() => browser?.close())
+const browser = useChromium()
 
 test('tunnels appear as they come, show who is inside, and are closed by who confirms it', async () => {
   await using server = await startServer()
@@ -63,7 +56,7 @@ async function startServer(env: Record<string, string> = {}) {
 
 /** A page, and what it is answered when it asks whether a tunnel is to be closed. */
 async function openPage(url: string, httpCredentials?: { username: string; password: string }) {
-  const context = await browser.newContext(httpCredentials ? { httpCredentials } : {})
+  const context = await browser().newContext(httpCredentials ? { httpCredentials } : {})
   const page = await context.newPage()
   const answers: boolean[] = []
   const errors: string[] = []

@@ -1,13 +1,13 @@
 /** The inspector's page: whom it answers, and what it does in a real browser. */
 import { readFile } from 'node:fs/promises'
 import http from 'node:http'
-import { type Browser, chromium, type Page } from '@playwright/test'
+import type { Browser, Page } from '@playwright/test'
 import { openTunnel, type Tunnel } from 'pipe-tunnel'
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import { requestsApi } from '../src/inspector-page.js'
 import { serveWeb, type WebPage } from '../src/web/server.js'
+import { useChromium } from './helpers/browser.js'
 import { pipe } from './helpers/command.js'
-import { find, needs } from './helpers/programs.js'
 import { httpTarget, readAll, type SampleTarget } from './helpers/targets.js'
 
 const DOT = 'iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg=='
@@ -96,17 +96,11 @@ test('pipe expose --inspect prints its URL', async () => {
 })
 
 describe('in Chromium', () => {
-  let browser: Browser
-  beforeAll(async () => {
-    const executablePath = find('chromium')
-    if (executablePath) browser = await chromium.launch({ executablePath })
-  })
-  beforeEach((context) => needs(context, 'chromium'))
-  afterAll(() => browser?.close())
+  const browser = useChromium()
 
   test('requests appear as they come, and are shown', async () => {
     await using world = await start()
-    await using view = await openPage(browser, world)
+    await using view = await openPage(browser(), world)
     await view.page.getByText('No requests yet').waitFor()
     await world.post('/form?a=b', '{"a":[1]}', { 'Content-Type': 'application/json' })
 
@@ -120,7 +114,7 @@ describe('in Chromium', () => {
 
   test('what others have sent is text, and runs nowhere', async () => {
     await using world = await start()
-    await using view = await openPage(browser, world)
+    await using view = await openPage(browser(), world)
     await world.post('/<script>', SCRIPT, { 'Content-Type': 'text/html', 'X-Html': SCRIPT })
     await world.post('/svg', '<svg xmlns="http://www.w3.org/2000/svg" onload="alert(1)"/>', {
       'Content-Type': 'image/svg+xml',
@@ -136,7 +130,7 @@ describe('in Chromium', () => {
 
   test('a picture is shown, and other bytes in hex', async () => {
     await using world = await start()
-    await using view = await openPage(browser, world)
+    await using view = await openPage(browser(), world)
     await world.post('/picture', Buffer.from(DOT, 'base64'), { 'Content-Type': 'text/html' })
     await world.post('/bytes', Buffer.from('00ff41', 'hex'))
     await view.row('/picture').click()
@@ -153,7 +147,7 @@ describe('in Chromium', () => {
 
   test('works by keys alone', async () => {
     await using world = await start()
-    await using view = await openPage(browser, world)
+    await using view = await openPage(browser(), world)
     for (const path of ['/one', '/two', '/three']) await world.post(path, path)
     await view.row('/three').waitFor()
     const { keyboard } = view.page
@@ -182,7 +176,7 @@ describe('in Chromium', () => {
 
   test('a request is changed and sent again', async () => {
     await using world = await start()
-    await using view = await openPage(browser, world)
+    await using view = await openPage(browser(), world)
     await world.post('/form', 'before', { 'X-Own': 'yes' })
     await view.row('/form').click()
     await view.page.getByRole('button', { name: 'Edit and replay' }).click()
@@ -200,7 +194,7 @@ describe('in Chromium', () => {
 
   test('a replay that fails is told', async () => {
     await using world = await start()
-    await using view = await openPage(browser, world)
+    await using view = await openPage(browser(), world)
     await world.post('/form', 'before')
     await view.row('/form').click()
     await view.detail.getByText('POST /form', { exact: true }).waitFor()
@@ -213,7 +207,7 @@ describe('in Chromium', () => {
 
   test('requests are saved as HAR, without their secrets unless they are wanted, and cleared', async () => {
     await using world = await start()
-    await using view = await openPage(browser, world)
+    await using view = await openPage(browser(), world)
     await world.post('/a', 'b', { Authorization: 'Bearer abc' })
     await view.row('/a').waitFor()
     const saved = async () => {
@@ -235,7 +229,7 @@ describe('in Chromium', () => {
 
   test('a phone shows the list or the request', async () => {
     await using world = await start()
-    await using view = await openPage(browser, world, { viewport: { width: 360, height: 640 } })
+    await using view = await openPage(browser(), world, { viewport: { width: 360, height: 640 } })
     await world.post('/a/long/path/that/does/not/fit/into/the/width/of/a/phone', 'x')
     await view.row('/a/long').click()
     await view.detail.getByRole('heading', { level: 2 }).waitFor()

@@ -233,34 +233,35 @@ export interface NginxOptions {
  * there. At `/visitor` it answers what a PROXY header says: address and port of the visitor, then where that came to.
  */
 export function startNginx({ proxyProtocol = false }: NginxOptions = {}): Promise<ServerProgram> {
-  return startServer(async (port, folder) => {
-    // One process, so that whoever ends it has ended it all.
-    await writeFile(
-      folder.file('nginx.conf'),
-      `daemon off; master_process off; pid nginx.pid; error_log stderr;
-      events { worker_connections 1024; }
-      http {
-        access_log off; sendfile on; keepalive_requests 100000; default_type application/octet-stream;
-        client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path fastcgi;
-        uwsgi_temp_path uwsgi; scgi_temp_path scgi;
-        server {
-          listen 127.0.0.1:${port} backlog=1024 ${proxyProtocol ? 'proxy_protocol' : ''};
-          listen unix:${folder.file('nginx.sock')};
-          location = /visitor {
-            return 200 '${['addr', 'port', 'server_addr', 'server_port'].map((name) => `$proxy_protocol_${name}`).join(' ')}';
-          }
-          root .; client_max_body_size 0; dav_methods PUT DELETE;
-        }
+  const visitor = ['addr', 'port', 'server_addr', 'server_port'].map((name) => `$proxy_protocol_${name}`)
+  return runNginx(
+    (port, folder) => `sendfile on; keepalive_requests 100000; default_type application/octet-stream;
+      server {
+        listen 127.0.0.1:${port} backlog=1024 ${proxyProtocol ? 'proxy_protocol' : ''};
+        listen unix:${folder.file('nginx.sock')};
+        location = /visitor { return 200 '${visitor.join(' ')}'; }
+        root .; dav_methods PUT DELETE;
       }`,
-    )
-    const args = ['-p', folder.path, '-c', folder.file('nginx.conf'), '-e', 'stderr']
-    return { program: 'nginx', args, end: 'SIGTERM' }
-  })
+  )
 }
 
 /** nginx in front of another server, with connections to it that it uses again. */
 export function startProxy(upstream: number): Promise<ServerProgram> {
+  return runNginx(
+    (port) => `upstream tunnels { server 127.0.0.1:${upstream}; keepalive 1; }
+      server {
+        listen 127.0.0.1:${port};
+        location / {
+          proxy_pass http://tunnels; proxy_http_version 1.1; proxy_set_header Connection "";
+          proxy_set_header Host $http_host; proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+        }
+      }`,
+  )
+}
+
+function runNginx(http: (port: number, folder: Folder) => string): Promise<ServerProgram> {
   return startServer(async (port, folder) => {
+    // One process, so that whoever ends it has ended it all.
     await writeFile(
       folder.file('nginx.conf'),
       `daemon off; master_process off; pid nginx.pid; error_log stderr;
@@ -269,14 +270,7 @@ export function startProxy(upstream: number): Promise<ServerProgram> {
         access_log off; client_max_body_size 0;
         client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path fastcgi;
         uwsgi_temp_path uwsgi; scgi_temp_path scgi;
-        upstream tunnels { server 127.0.0.1:${upstream}; keepalive 1; }
-        server {
-          listen 127.0.0.1:${port};
-          location / {
-            proxy_pass http://tunnels; proxy_http_version 1.1; proxy_set_header Connection "";
-            proxy_set_header Host $http_host; proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
-          }
-        }
+        ${http(port, folder)}
       }`,
     )
     const args = ['-p', folder.path, '-c', folder.file('nginx.conf'), '-e', 'stderr']

@@ -41,7 +41,10 @@ document.addEventListener('keydown', (event) => {
   const isTyping = event.target.matches('input, textarea, select')
   if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector('dialog[open]')) return
   if (isTyping && event.key !== 'Escape') return
-  if (shown?.key(event.key)) event.preventDefault()
+  const act = shown && Object.hasOwn(shown.keys, event.key) && shown.keys[event.key]
+  if (!act) return
+  act()
+  event.preventDefault()
 })
 
 await attempt(() => show(about.views[0]))

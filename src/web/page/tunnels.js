@@ -1,113 +1,64 @@
 import { attempt, bytes, get, make, remove, say } from './dom.js'
+import { openList } from './list.js'
 
 /** Milliseconds between two looks at the server. */
 const INTERVAL = 1_000
 
 /** The tunnels of a server: a list, and one of them with its visitors. */
 export function open(view, tools) {
-  const rows = new Map()
-  let chosen
-
-  const filter = make('input', {
-    type: 'search',
-    placeholder: 'Filter',
-    'aria-label': 'Filter tunnels',
-    title: '/',
+  const list = openList(view, tools, {
+    things: 'Tunnels',
+    thing: 'Tunnel',
+    nothing: 'No tunnels are open. They appear as they come.',
+    textOf: ({ id, protocol, address, client, secretName }) =>
+      `${id} ${protocol} ${address} ${client.address} ${secretName ?? ''}`,
+    onChoose: choose,
   })
-  const count = make('span', { class: 'count' })
-  const list = make('ol', { class: 'list', 'aria-label': 'Tunnels' })
-  const empty = make('p', { class: 'empty' }, 'No tunnels are open. They appear as they come.')
-  const detail = make('section', { class: 'detail', 'aria-label': 'Tunnel', tabindex: '-1' })
-  tools.append(filter, count)
-  view.className = 'requests'
-  view.append(make('section', { class: 'side', 'aria-label': 'List' }, empty, list), detail)
-  filter.addEventListener('input', tell)
+  // Bytes go without an event.
   setInterval(() => document.hidden || attempt(refresh), INTERVAL)
 
   async function refresh() {
     const { tunnels } = await get('tunnels')
     const ids = new Set(tunnels.map(({ id }) => id))
-    for (const [id, { item }] of rows) {
-      if (ids.has(id)) continue
-      item.remove()
-      rows.delete(id)
-    }
+    for (const id of [...list.rows.keys()]) if (!ids.has(id)) list.remove(id)
     for (const tunnel of tunnels) add(tunnel)
-    if (chosen !== undefined && !rows.has(chosen)) choose(undefined)
-    tell()
-    if (chosen !== undefined) await show()
+    list.tell()
+    if (list.chosen !== undefined) await show(list.chosen)
   }
 
   function add(tunnel) {
-    const { id, protocol, address, client, secretName, connections, stats } = tunnel
-    const row = rows.get(id) ?? {
-      button: make('button', { class: 'row', onclick: () => attempt(() => choose(id)) }),
-    }
-    row.tunnel = tunnel
-    row.button.replaceChildren(
+    const { protocol, address, client, secretName, connections, stats } = tunnel
+    const note = `${secretName ?? client.address} · ${bytes(stats.bytesIn)} in · ${bytes(stats.bytesOut)} out`
+    const cells = [
       make('span', { class: 'method' }, protocol),
       make('span', { class: 'url', title: address }, address),
       make('span', { class: 'status' }, `${connections} inside`),
-      make(
-        'span',
-        { class: 'note' },
-        `${secretName ?? client.address} · ${bytes(stats.bytesIn)} in · ${bytes(stats.bytesOut)} out`,
-      ),
-    )
-    if (rows.has(id)) return
-    rows.set(id, row)
-    row.item = make('li', {}, row.button)
-    list.prepend(row.item)
+      make('span', { class: 'note' }, note),
+    ]
+    list.put(tunnel, { cells })
   }
 
-  function matches({ id, protocol, address, client, secretName }) {
-    const text = `${id} ${protocol} ${address} ${client.address} ${secretName ?? ''}`.toLowerCase()
-    return filter.value
-      .toLowerCase()
-      .split(' ')
-      .every((word) => text.includes(word))
-  }
-
-  function tell() {
-    let visible = 0
-    for (const { item, tunnel } of rows.values()) {
-      item.hidden = !matches(tunnel)
-      if (!item.hidden) visible++
-    }
-    count.textContent = visible === rows.size ? `${visible}` : `${visible} of ${rows.size}`
-    empty.hidden = rows.size > 0
-  }
-
+  /** The buttons stay, and keep the focus; what changes is put in place of what was there. */
   async function choose(id) {
-    rows.get(chosen)?.button.removeAttribute('aria-current')
-    chosen = id
-    view.classList.toggle('open', id !== undefined)
-    detail.replaceChildren()
-    if (id === undefined) return
-    const { button } = rows.get(id)
-    button.setAttribute('aria-current', 'true')
-    button.focus({ preventScroll: true })
-    button.scrollIntoView({ block: 'nearest' })
-    detail.append(
+    list.detail.append(
       make(
         'div',
         { class: 'actions' },
-        make('button', { class: 'back', onclick: leave }, '← Back'),
+        make('button', { class: 'back', onclick: list.leave }, '← Back'),
         make('button', { title: 'x', onclick: () => attempt(close) }, 'Close tunnel'),
       ),
-      make('div', { class: 'facts-of' }),
+      make('div', { class: 'changing' }),
     )
-    await show()
+    await show(id)
   }
 
-  /** What changes is put in place of what was there; the buttons stay, and keep the focus. */
-  async function show() {
-    const id = chosen
+  async function show(id) {
     const { connections, total } = await get(`connections?tunnel=${id}`)
-    const { tunnel } = rows.get(id) ?? {}
-    if (chosen !== id || !tunnel) return
+    const tunnel = list.rows.get(id)?.item
+    if (list.chosen !== id || !tunnel) return
     const { address, protocol, client, secretName, openedAt, stats } = tunnel
-    detail.querySelector('.facts-of').replaceChildren(
+    const shown = total > connections.length ? `the last ${connections.length} of ${total}` : `${total}`
+    list.detail.querySelector('.changing').replaceChildren(
       make('h2', {}, address),
       make('p', { class: 'facts' }, `${protocol} · ${id} · open since ${when(openedAt)}`),
       table('Tunnel', [
@@ -118,16 +69,7 @@ export function open(view, tools) {
         ['In', bytes(stats.bytesIn)],
         ['Out', bytes(stats.bytesOut)],
       ]),
-      make(
-        'h3',
-        {},
-        'Visitors inside ',
-        make(
-          'small',
-          {},
-          total > connections.length ? `the last ${connections.length} of ${total}` : `${total}`,
-        ),
-      ),
+      make('h3', {}, 'Visitors inside ', make('small', {}, shown)),
       table(
         'Visitors',
         connections.map(({ visitor, joinedAt, bytesIn, bytesOut }) => [
@@ -138,53 +80,17 @@ export function open(view, tools) {
     )
   }
 
-  const leave = () => {
-    const button = rows.get(chosen)?.button
-    choose(undefined)
-    button?.focus()
-  }
-
   async function close() {
-    const { address } = rows.get(chosen).tunnel
+    const { id, address } = list.rows.get(list.chosen).item
     if (!confirm(`Close ${address}? Its client is told, and does not ask for it again.`)) return
-    await remove(`tunnels/${chosen}`)
+    await remove(`tunnels/${id}`)
     say(`Closed ${address}`)
     await refresh()
   }
 
-  /** The row so many places further down, of those that are shown. */
-  function step(by) {
-    const visible = [...list.children].filter(({ hidden }) => !hidden).map(({ firstChild }) => firstChild)
-    const at = visible.indexOf(rows.get(chosen)?.button)
-    visible[Math.min(visible.length - 1, Math.max(0, at + by))]?.click()
-  }
-
-  /** What keys do. */
-  const keys = {
-    ArrowDown: () => step(1),
-    j: () => step(1),
-    ArrowUp: () => step(-1),
-    k: () => step(-1),
-    '/': () => filter.focus(),
-    x: () => chosen && attempt(close),
-    Escape: () => (document.activeElement === filter ? leaveFilter() : leave()),
-  }
-
-  function leaveFilter() {
-    filter.value = ''
-    tell()
-    filter.blur()
-  }
-
-  return {
-    events: [],
-    refresh,
-    update() {},
-    key(name) {
-      keys[name]?.()
-      return name in keys
-    },
-  }
+  const keys = { ...list.keys, x: () => list.chosen && attempt(close) }
+  // All of it is asked for: nothing is told.
+  return { events: [], refresh, keys }
 }
 
 function table(name, rows) {
