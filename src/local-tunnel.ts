@@ -102,17 +102,6 @@ export class LocalTunnel extends Emitter<TunnelEvents> implements Tunnel {
     throw new TunnelError('invalid-option', 'requests are not recorded: open the tunnel with inspect: true')
   }
 
-  #record(inspect: Required<InspectOptions>): TunnelRequests {
-    const { host, port } = this
-    const joinAgain = (arrival: Omit<Arrival, 'cameTo'>) =>
-      this.join({ ...arrival, cameTo: { address: host, port } })
-    const isHttp = /^https?:/.test(this.url)
-    const requests = new TunnelRequests(inspect, isHttp ? this.url : 'http://localhost', joinAgain)
-    requests.recorder.on('request', (request) => this.tell('request', request))
-    this.closed.then(() => requests.recorder.close())
-    return requests
-  }
-
   close(options: CloseOptions = {}): Promise<void> {
     return this.#connections.close(options, (grace) => this.#shut(grace))
   }
@@ -225,6 +214,17 @@ export class LocalTunnel extends Emitter<TunnelEvents> implements Tunnel {
       aborted.stop()
       this.#joining.delete(id)
     }
+  }
+
+  #record(inspect: Required<InspectOptions>): TunnelRequests {
+    const { host, port } = this
+    const joinAgain = (arrival: Omit<Arrival, 'cameTo'>) =>
+      this.join({ ...arrival, cameTo: { address: host, port } })
+    const isHttp = /^https?:/.test(this.url)
+    const requests = new TunnelRequests(inspect, isHttp ? this.url : 'http://localhost', joinAgain)
+    requests.recorder.on('request', (request) => this.tell('request', request))
+    this.closed.then(() => requests.recorder.close())
+    return requests
   }
 
   #reject({ id, visitor, turnAway }: Arrival, error: TunnelError): void {

@@ -1,5 +1,5 @@
 /** The fixtures of each test runner, in a project of that runner where the packed package is installed. */
-import { writeFile } from 'node:fs/promises'
+import { cp, rm, writeFile } from 'node:fs/promises'
 import path from 'node:path'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { compile, type Installed, install, isAtLeast, link, nodeToEnd } from './helpers/installed.js'
@@ -121,6 +121,24 @@ describe.each(Object.entries(runners))('the fixtures for %s', (_name, runner) =>
       // The types of the runners themselves need more than these settings have.
       await compile(project, { moduleResolution: 'nodenext', module: 'nodenext', skipLibCheck: true }, files)
       await compile(project, { moduleResolution: 'bundler', module: 'esnext', skipLibCheck: true }, files)
+    },
+    SLOW,
+  )
+
+  test.runIf(run === vitest.run).each(['threads', 'forks'])(
+    'never meet in %s that run side by side',
+    async (pool) => {
+      const files = ['one', 'two', 'three'].map((name) => `vitest/beside-${name}.spec.ts`)
+      const sample = path.join(project.path, 'vitest', passes)
+      for (const file of files) await cp(sample, path.join(project.path, file))
+      const beside = [...run, '--pool', pool, ...files.map((file) => path.basename(file))]
+      const { code, stdout, stderr } = await nodeToEnd(project, ...beside)
+
+      expect(code, `${stdout}${stderr}`).toBe(0)
+      const servers = [...stdout.matchAll(/ports (\d+) \d+/g)].map(([, port]) => port)
+      expect(new Set(servers).size).toBe(files.length)
+      await expectFree(`${stdout}${stderr}`, 3 * files.length)
+      for (const file of files) await rm(path.join(project.path, file))
     },
     SLOW,
   )

@@ -60,6 +60,17 @@ withTunnel('the log keeps its last lines', async ({ tunnel, tunnels }) => {
   expect(tunnels.log().split('\n')).toHaveLength(201)
 })
 
+withTunnel('the log has the seed of conditions, so that what failed can be repeated', async ({ tunnels }) => {
+  const broken = await tunnels.tunnel(3000, { conditions: { latency: 1 } })
+  const chosen = await tunnels.tunnel(3000, { conditions: { latency: 1, seed: 7 } })
+  await tunnels.tunnel(3000)
+
+  expect(tunnels.log().split('\n').slice(-2)).toEqual([
+    `${broken.url}  conditions: { seed: ${broken.conditions.seed} } repeats its chances`,
+    `${chosen.url}  conditions: { seed: 7 } repeats its chances`,
+  ])
+})
+
 withTunnel('one that is opened when the test has ended is given up', async ({ server }) => {
   const late = new TestTunnels(() => server)
   await late.close()
