@@ -1,14 +1,21 @@
 import { type OnReadOpts, Socket, type SocketConstructorOpts } from 'node:net'
 
-/** Most bytes that are read at once. More costs less for each, and is held by each socket whose sink stalls. */
-const READ_SIZE = 131_072
+/** Most bytes that are read at once. More costs less for each; memory that is never filled is never real. */
+const READ_SIZE = 524_288
 
-/** Where all sockets read as long as that is not filled: so those that are idle hold no memory. */
+/** Where sockets read as long as little comes at a time, and copy it: so those that are idle hold no memory. */
 let landing: Buffer | undefined
+
+/** A read of so many bytes costs more to copy than memory of its own does. */
+const LARGE = 32_768
+
+/** Sockets that have memory of their own, and how many may: one that falls silent behind a large read keeps it until it is closed. */
+let owners = 0
+const MAX_OWNERS = 32
 
 /** Memory that sockets have given back, for the next that need some, and how many pieces are kept. */
 const spare: Buffer[] = []
-const MAX_SPARE = 8
+const MAX_SPARE = 4
 
 /**
  * Reads a socket into memory that is used again and again, and gives back whether this Node lets it. Otherwise each chunk
@@ -26,27 +33,55 @@ export function readReused(socket: Socket, onChunk: (chunk: Buffer) => boolean):
   // What was read before goes first. Its memory is its own, so that nothing has to stop for it.
   for (let chunk = socket.read(); chunk !== null; chunk = socket.read()) onChunk(chunk)
   landing ??= Buffer.allocUnsafeSlow(READ_SIZE)
-  const shared = landing
-  let memory = shared
-  inside[fields.buffer] = memory
+  const memory = new ReadMemory(landing)
+  inside[fields.buffer] = memory.current
   // Asked after each read for where the next one goes.
-  inside[fields.generate] = () => memory
-  inside[fields.callback] = (length: number) => {
-    const bytes = memory.subarray(0, length)
-    const isDone = onChunk(memory === shared ? Buffer.from(bytes) : bytes)
-    // What fills the memory has more behind it, and is worth memory of its own. Less may be the last for a long time.
-    const isFull = length === READ_SIZE
-    if (isFull && memory === shared) {
-      memory = spare.pop() ?? Buffer.allocUnsafeSlow(READ_SIZE)
-    } else if (!isFull && memory !== shared) {
-      if (isDone && spare.length < MAX_SPARE) spare.push(memory)
-      memory = shared
-    }
-    return isDone
-  }
-  handle.useUserBuffer(memory)
+  inside[fields.generate] = () => memory.current
+  inside[fields.callback] = (length: number) => memory.handOn(length, socket, onChunk)
+  handle.useUserBuffer(memory.current)
   socket.resume()
   return true
+}
+
+/** Where one socket reads: what is shared by all, or memory of its own as long as much comes at a time. */
+class ReadMemory {
+  current: Buffer
+  readonly #shared: Buffer
+  /** Whether nobody uses any more what was read last. */
+  #isDone = true
+  #isWatched = false
+
+  constructor(shared: Buffer) {
+    this.current = shared
+    this.#shared = shared
+  }
+
+  /** So many bytes have come. */
+  handOn(length: number, socket: Socket, onChunk: (chunk: Buffer) => boolean): boolean {
+    const bytes = this.current.subarray(0, length)
+    this.#isDone = onChunk(this.#isOwn ? bytes : Buffer.from(bytes))
+    if (length < LARGE) this.#giveBack()
+    else if (!this.#isOwn && owners < MAX_OWNERS) this.#own(socket)
+    return this.#isDone
+  }
+
+  get #isOwn(): boolean {
+    return this.current !== this.#shared
+  }
+
+  #own(socket: Socket): void {
+    owners++
+    this.current = spare.pop() ?? Buffer.allocUnsafeSlow(READ_SIZE)
+    if (!this.#isWatched) socket.once('close', () => this.#giveBack())
+    this.#isWatched = true
+  }
+
+  #giveBack(): void {
+    if (!this.#isOwn) return
+    owners--
+    if (this.#isDone && spare.length < MAX_SPARE) spare.push(this.current)
+    this.current = this.#shared
+  }
 }
 
 /** The names under which a socket keeps its option `onread`. */
