@@ -1,3 +1,4 @@
+import { Socket } from 'node:net'
 import type { Duplex, Readable, Writable } from 'node:stream'
 import { TunnelError } from './errors.js'
 import { readReused } from './socket-reader.js'
@@ -11,6 +12,7 @@ import {
   type WriteFailure,
   whenClosed,
 } from './stream.js'
+import { YamuxStream } from './yamux/stream.js'
 
 /** How long a relay lives on in silence once one side has finished sending, in milliseconds. */
 const HALF_CLOSE_TIMEOUT = 300_000
@@ -166,7 +168,9 @@ function streamOnError() {}
 
 /** Hands on what comes, and stops the source while the sink is full. */
 function pass(source: Readable, sink: Writable, onBytes?: (chunk: Buffer) => void): void {
-  if (isPlainSocket(source) && isPlainSocket(sink) && readReused(source, sourceOnChunk)) return
+  /** Writes that must be over before more is read. */
+  let awaited = 0
+  if (isPlainSocket(source) && freesMemory(sink) && readReused(source, sourceOnChunk)) return
   source.on('data', (chunk: Buffer) => {
     if (!sink.write(chunk)) source.pause()
     onBytes?.(chunk)
@@ -174,12 +178,21 @@ function pass(source: Readable, sink: Writable, onBytes?: (chunk: Buffer) => voi
   sink.on('drain', () => source.resume())
   source.resume()
 
-  /** The memory of the chunk is free again when the kernel has taken it whole, at once or later. */
-  function sourceOnChunk(chunk: Buffer): boolean {
-    sink.write(chunk)
+  function sourceOnChunk(chunk: Buffer, isReused: boolean): boolean {
+    const hasRoom = sink.write(chunk)
     onBytes?.(chunk)
-    if (sink.writableLength === 0) return true
-    sink.write(NOTHING, () => source.resume())
+    if (isReused ? sink.writableLength === 0 : hasRoom) return true
+    awaited++
+    // What is written behind it is written when nobody needs its memory any more.
+    sink.write(NOTHING, () => {
+      awaited--
+      if (awaited === 0) source.resume()
+    })
     return false
   }
+}
+
+/** Whether what was written to it is needed no more once that is done: what passes a chunk on does not know when others are done with it. */
+function freesMemory(sink: Writable): boolean {
+  return sink instanceof Socket || sink instanceof YamuxStream
 }

@@ -1,17 +1,18 @@
 import { type OnReadOpts, Socket, type SocketConstructorOpts } from 'node:net'
 
-/** Most bytes that are read at once. More costs less for each; memory that is never filled is never real. */
-const READ_SIZE = 524_288
-
 /** Where sockets read as long as little comes at a time, and copy it: so those that are idle hold no memory. */
-let landing: Buffer | undefined
+let shared: Buffer | undefined
+const SHARED_SIZE = 65_536
+
+/** Memory of one socket alone, of which nothing is copied: larger reads cost less for each byte. */
+const OWN_SIZE = 524_288
 
 /** A read of so many bytes costs more to copy than memory of its own does. */
 const LARGE = 32_768
 
 /** Sockets that have memory of their own, and how many may: one that falls silent behind a large read keeps it until it is closed. */
 let owners = 0
-const MAX_OWNERS = 32
+const MAX_OWNERS = 16
 
 /** Memory that sockets have given back, for the next that need some, and how many pieces are kept. */
 const spare: Buffer[] = []
@@ -21,19 +22,19 @@ const MAX_SPARE = 4
  * Reads a socket into memory that is used again and again, and gives back whether this Node lets it. Otherwise each chunk
  * gets memory of its own, which takes more time. Nobody else may read from the socket from now on; all else about it is as before.
  *
- * `onChunk` gives back whether it is done with the chunk, whose memory the next read overwrites. Where it is not, reading stops
- * until somebody calls `resume()`.
+ * `onChunk` gives back whether to read on. Where not, reading stops until somebody calls `resume()`; where the memory of the chunk is reused,
+ * it has to stop until nobody needs the chunk any more, as the next read overwrites it.
  */
-export function readReused(socket: Socket, onChunk: (chunk: Buffer) => boolean): boolean {
+export function readReused(socket: Socket, onChunk: OnChunk): boolean {
   if (fields === undefined) fields = findFields()
   const inside = socket as unknown as Inside
   const handle = inside._handle
   if (!fields || !handle?.useUserBuffer) return false
 
   // What was read before goes first. Its memory is its own, so that nothing has to stop for it.
-  for (let chunk = socket.read(); chunk !== null; chunk = socket.read()) onChunk(chunk)
-  landing ??= Buffer.allocUnsafeSlow(READ_SIZE)
-  const memory = new ReadMemory(landing)
+  for (let chunk = socket.read(); chunk !== null; chunk = socket.read()) onChunk(chunk, false)
+  shared ??= Buffer.allocUnsafeSlow(SHARED_SIZE)
+  const memory = new ReadMemory(shared)
   inside[fields.buffer] = memory.current
   // Asked after each read for where the next one goes.
   inside[fields.generate] = () => memory.current
@@ -43,35 +44,34 @@ export function readReused(socket: Socket, onChunk: (chunk: Buffer) => boolean):
   return true
 }
 
+export type OnChunk = (chunk: Buffer, isReused: boolean) => boolean
+
 /** Where one socket reads: what is shared by all, or memory of its own as long as much comes at a time. */
 class ReadMemory {
   current: Buffer
-  readonly #shared: Buffer
-  /** Whether nobody uses any more what was read last. */
+  /** Whether it is the socket's own. */
+  #isOwn = false
+  /** Whether nobody needs any more what was read last. */
   #isDone = true
   #isWatched = false
 
   constructor(shared: Buffer) {
     this.current = shared
-    this.#shared = shared
   }
 
   /** So many bytes have come. */
-  handOn(length: number, socket: Socket, onChunk: (chunk: Buffer) => boolean): boolean {
+  handOn(length: number, socket: Socket, onChunk: OnChunk): boolean {
     const bytes = this.current.subarray(0, length)
-    this.#isDone = onChunk(this.#isOwn ? bytes : Buffer.from(bytes))
+    this.#isDone = onChunk(this.#isOwn ? bytes : Buffer.from(bytes), this.#isOwn)
     if (length < LARGE) this.#giveBack()
-    else if (!this.#isOwn && owners < MAX_OWNERS) this.#own(socket)
+    else if (!this.#isOwn && owners < MAX_OWNERS && !socket.destroyed) this.#own(socket)
     return this.#isDone
-  }
-
-  get #isOwn(): boolean {
-    return this.current !== this.#shared
   }
 
   #own(socket: Socket): void {
     owners++
-    this.current = spare.pop() ?? Buffer.allocUnsafeSlow(READ_SIZE)
+    this.#isOwn = true
+    this.current = spare.pop() ?? Buffer.allocUnsafeSlow(OWN_SIZE)
     if (!this.#isWatched) socket.once('close', () => this.#giveBack())
     this.#isWatched = true
   }
@@ -79,8 +79,9 @@ class ReadMemory {
   #giveBack(): void {
     if (!this.#isOwn) return
     owners--
+    this.#isOwn = false
     if (this.#isDone && spare.length < MAX_SPARE) spare.push(this.current)
-    this.current = this.#shared
+    this.current = shared as Buffer
   }
 }
 

@@ -5,7 +5,9 @@ import { HEADER, type Header, writeHeader } from './frame.js'
 const SLAB = 8_192
 
 /** Payloads up to this size are copied behind their header: to hand the system one more buffer costs more. */
-const SMALL = 2_048
+export const SMALL = 2_048
+
+const NOTHING = Buffer.alloc(0)
 
 /** Frames that go to the link together: in one system call, where it is a socket. */
 export class Batch {
@@ -15,6 +17,8 @@ export class Batch {
   #start = 0
   #end = 0
   #bytes = 0
+  /** Who is to be told when it was sent. */
+  #onSent: (() => void)[] = []
 
   constructor(link: Writable) {
     this.#link = link
@@ -38,7 +42,7 @@ export class Batch {
     this.#bytes += HEADER
   }
 
-  /** A part of a payload. It belongs to the link from now on. */
+  /** A part of a payload. Its memory is the link's until it was sent. */
   addPayload(bytes: Buffer): void {
     this.#bytes += bytes.length
     if (bytes.length <= SMALL) {
@@ -51,9 +55,22 @@ export class Batch {
     }
   }
 
+  /** Calls back when the link needs nothing more of what was added until now. */
+  whenSent(callback: () => void): void {
+    this.#onSent.push(callback)
+  }
+
   /** Hands over what was added. */
   finish(): void {
     this.#handOver()
+    if (this.#onSent.length > 0) {
+      const callbacks = this.#onSent
+      this.#onSent = []
+      // Behind all else of it. What becomes of the link is told by its `close`.
+      this.#link.write(NOTHING, () => {
+        for (const callback of callbacks) callback()
+      })
+    }
     this.#link.uncork()
   }
 

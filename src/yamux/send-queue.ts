@@ -1,4 +1,4 @@
-import type { Batch } from './batch.js'
+import { type Batch, SMALL } from './batch.js'
 
 export type Done = (error?: Error | null) => void
 
@@ -48,12 +48,19 @@ export class SendQueue {
         this.#offset = 0
       }
     }
-    if (this.#left === 0) this.finish()
+    if (this.#left > 0) return
+    if (this.#size > SMALL) batch.whenSent(this.#done)
+    else process.nextTick(this.#done)
+    this.#clear()
   }
 
-  /** All was sent, or the stream is gone, which Node tells whoever wrote. That runs behind our own work, as it may write more. */
+  /** The stream is gone, or there was nothing to send, which Node tells whoever wrote. That runs behind our own work, as it may write more. */
   finish(): void {
     process.nextTick(this.#done)
+    this.#clear()
+  }
+
+  #clear(): void {
     this.#done = IDLE
     this.#chunks = []
     this.#left = 0
