@@ -150,6 +150,15 @@ describe('recording changes nothing', () => {
     expect(await next(tunnel)).toMatchObject({ state: 'complete', response: { status: 200 } })
   })
 
+  test('of what follows an upgrade that is refused by an answer without a length, and is no request', async () => {
+    const answer = 'HTTP/1.0 200 OK\r\n\r\nno upgrade'
+    await using target = await answerAtEndTarget(() => answer)
+    await using tunnel = await openTunnel(target.address, { inspect: true })
+    const request = 'GET / HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\nno request\r\n\r\n'
+    expect((await ask(tunnel, request)).toString()).toBe(answer)
+    expect(await next(tunnel)).toMatchObject({ state: 'complete', response: { status: 200 } })
+  })
+
   test('of a reset, after which the request is aborted', async () => {
     await using target = await tcpTarget((socket) => socket.once('data', () => socket.resetAndDestroy()))
     await using tunnel = await openTunnel(target.address, { inspect: true })

@@ -77,7 +77,13 @@ export class HttpTap implements Tap {
   end(direction: Direction): void {
     // An answer without a length ends so. One that has a length is cut off.
     const isEnd = this.#answering?.answer?.follows === Number.POSITIVE_INFINITY
-    if (direction === 'out' && this.#state.is === 'http' && isEnd) this.#responseOnEnd()
+    if (direction !== 'out' || this.#state.is !== 'http' || !isEnd) return
+    try {
+      this.#responseOnEnd()
+    } catch {
+      // What was held back until then is no request.
+      this.#giveUp()
+    }
   }
 
   close(): void {
