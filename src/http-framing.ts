@@ -73,7 +73,15 @@ export function parseField(line: string): Field {
   const colon = line.indexOf(':')
   const name = line.slice(0, Math.max(0, colon))
   if (!TOKEN.test(name) || FORBIDDEN.test(line)) throw unclear('one of its headers is malformed')
-  return { name, value: line.slice(colon + 1).trim(), line }
+  return { name, value: withoutBlanks(line.slice(colon + 1)), line }
+}
+
+/** Without the spaces and tabs around it. `trim` takes NBSP for one of them, which in Latin-1 is the last byte of many a letter. */
+function withoutBlanks(text: string): string {
+  let [start, end] = [0, text.length]
+  while (text[start] === ' ' || text[start] === '\t') start++
+  while (end > start && (text[end - 1] === ' ' || text[end - 1] === '\t')) end--
+  return text.slice(start, end)
 }
 
 export function isNamed(field: Field, name: string): boolean {

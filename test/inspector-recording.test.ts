@@ -285,6 +285,35 @@ describe('memory is bounded', () => {
     expect(told[0]?.body).toMatchObject({ size: 3, isTruncated: true })
   })
 
+  test('of headers that are many and small', async () => {
+    const headers = 'a:\r\n'.repeat(16_000)
+    const { recorder } = await start()
+    for (let count = 0; count < 100; count++) {
+      play(new HttpTap(recorder, ORIGIN), [
+        ['in', `GET / HTTP/1.1\r\n${headers}\r\n`],
+        ['out', `HTTP/1.1 204 No Content\r\n${headers}\r\n`],
+      ])
+    }
+    const kept = recorder.all.flatMap((one) => [...one.headers, ...(one.response?.headers ?? [])])
+    expect(kept.length).toBeGreaterThan(100_000)
+    expect(kept.length).toBeLessThan(67_108_864 / 100)
+  })
+
+  test('of requests that go on and had to make room, the heads of which are forgotten', async () => {
+    const { recorder } = await start({ maxRequests: 0 })
+    const taps = Array.from({ length: 5 }, () => new HttpTap(recorder, ORIGIN))
+    const before = heap()
+    for (const tap of taps) {
+      for (let count = 0; count < 200; count++)
+        play(tap, [
+          ['in', `GET /${'a'.repeat(2_000)} HTTP/1.1\r\nX: ${'b'.repeat(60_000)}\r\n\r\n`],
+          ...(count === 0 ? ([['out', `HTTP/1.1 200 ${'c'.repeat(60_000)}\r\n\r\n`]] as Talk) : []),
+        ])
+    }
+    expect(heap() - before).toBeLessThan(20_000_000)
+    for (const tap of taps) tap.close()
+  })
+
   test('of a head without an end, and of a line of chunks', async () => {
     for (const beginning of [
       'GET / HTTP/1.1\r\nX: ',
@@ -344,11 +373,25 @@ test('requests are read as they end, by any number of readers, until the recorde
   ])
 })
 
+test('a value keeps the bytes of its letters, also one that looks like a space in Latin-1', async () => {
+  const [request] = await record([
+    ['in', 'GET / HTTP/1.1\r\nX-Name: \t voilà\t \r\n\r\n'],
+    ['out', 'HTTP/1.1 204 \r\n\r\n'],
+  ])
+  expect(Buffer.from(request?.headers[0]?.[1] ?? '', 'latin1').toString()).toBe('voilà')
+})
+
 test('a coded body is kept as it came', async () => {
   const coded = gzipSync('hello')
   const [request] = await record(answered(coded, 'Content-Encoding: gzip\r\n'))
   expect(request?.response?.body.bytes).toEqual(coded)
 })
+
+/** What is kept on the heap, in bytes. */
+function heap(): number {
+  global.gc?.()
+  return process.memoryUsage().heapUsed
+}
 
 function answered(body: Buffer | string, headers = ''): Talk {
   return [

@@ -352,6 +352,8 @@ describe('secrets are masked', () => {
     ['/a?%=x', '/a?%=x'],
     ['https://a.test/#access_token=x', 'https://a.test/#access_token=***'],
     ['/token=x', '/token=x'],
+    ['http://ann:secret@a.test/b@c', 'http://***@a.test/b@c'],
+    ['/a//b@c', '/a//b@c'],
   ])('in %s', (url, masked) => {
     expect(maskUrl(url)).toBe(masked)
   })
@@ -363,6 +365,9 @@ describe('secrets are masked', () => {
         ['X-CSRF-Token', 'a'],
         ['Authorization', 'bare'],
         ['Location', '/?token=x'],
+        ['X-Original-URL', '/?token=x&page=2'],
+        ['Cookie', 'a=1=2; bare; =b;'],
+        ['Set-Cookie', 'bare; Path=/'],
         ['Accept', '*'],
       ]),
     ).toEqual([
@@ -370,8 +375,16 @@ describe('secrets are masked', () => {
       ['X-CSRF-Token', '***'],
       ['Authorization', '***'],
       ['Location', '/?token=***'],
+      ['X-Original-URL', '/?token=***&page=2'],
+      ['Cookie', 'a=***; ***; =***;'],
+      ['Set-Cookie', '***; Path=/'],
       ['Accept', '*'],
     ])
+  })
+
+  test('in a time that grows no faster than a URL does', () => {
+    const url = `/?${'a'.repeat(1_000_000)}`
+    expect(maskUrl(`${url}&token=x`)).toBe(`${url}&token=***`)
   })
 })
 

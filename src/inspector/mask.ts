@@ -17,21 +17,29 @@ export function maskHeaders(headers: readonly Header[]): Header[] {
 
 /** The value of a header, named in lower case, without the secrets in it. */
 function maskHeader(name: string, value: string): string {
-  if (name === 'referer' || name === 'location') return maskUrl(value)
-  if (!SECRET_HEADER.test(name)) return value
-  if (name === 'cookie') return value.replace(/=[^;]*/g, `=${MASK}`)
-  if (name === 'set-cookie') return value.replace(/=[^;]*/, `=${MASK}`)
+  // Many are URLs: Referer, Location, Link, X-Original-URL.
+  if (!SECRET_HEADER.test(name)) return maskUrl(value)
+  if (name === 'cookie') return value.split(';').map(maskCookie).join(';')
+  if (name === 'set-cookie') return value.replace(/^[^;]*/, maskCookie)
   const [, scheme = ''] = /^([A-Za-z]+ )./.exec(name.endsWith('authorization') ? value : '') ?? []
   return scheme + MASK
 }
 
-/** A URL, or a path with its query, without the secrets in what stands behind `?` and `#`. */
-export function maskUrl(url: string): string {
-  const [, path = '', rest = ''] = /^([^?#]*)(.*)$/s.exec(url) ?? []
-  return path + rest.replace(/([^?&#=]+)=([^&#]*)/g, maskPair)
+/** `name=value`; one without a name is all secret. */
+function maskCookie(cookie: string): string {
+  const [, name = '', value] = /^(\s*(?:[^=]*=)?)(.*)$/s.exec(cookie) ?? []
+  return value === '' ? cookie : name + MASK
 }
 
-function maskPair(pair: string, key: string): string {
+/** A URL, or a path with its query, without the password in front of a host and the secrets in what stands behind `?` and `#`. */
+export function maskUrl(url: string): string {
+  const [, path = '', rest = ''] = /^([^?#]*)(.*)$/s.exec(url) ?? []
+  return path.replace(/:\/\/[^/@]*@/g, `://${MASK}@`) + rest.replace(/[^?&#][^&#]*/g, maskPair)
+}
+
+function maskPair(pair: string): string {
+  const end = pair.indexOf('=')
+  const key = pair.slice(0, Math.max(0, end))
   return SECRET_KEY.test(decoded(key)) ? `${key}=${MASK}` : pair
 }
 

@@ -4,9 +4,11 @@ import type { Header, RecordedRequest, RecordedResponse } from './record.js'
 
 /** What a record costs beside its headers and bodies, in bytes, about. */
 const BASE_COST = 1_024
+/** What a header costs beside its letters: most of it, where they are few. */
+const HEADER_COST = 128
 
-/** Longest url of a request that is not kept, for who is told of it nevertheless. */
-const MAX_URL = 1_024
+/** Longest text of a request that is not kept, for who is told of it nevertheless. */
+const MAX_TEXT = 1_024
 
 /** Where a request came from. */
 export interface Origin {
@@ -77,7 +79,7 @@ export class Recording implements RecordedRequest {
   }
 
   answer(head: ResponseHead): void {
-    this.#headCost += costOf(head.headers)
+    this.#headCost += head.statusText.length + costOf(head.headers)
     this.response = { ...head, body: this.responseBody, after: this.duration }
   }
 
@@ -89,14 +91,21 @@ export class Recording implements RecordedRequest {
 
   /** Forgets what takes memory. */
   strip(): void {
-    this.url = this.url.slice(0, MAX_URL)
+    this.url = shortCopy(this.url)
     this.headers = []
-    if (this.response) this.response = { ...this.response, headers: [] }
+    if (this.response) {
+      this.response = { ...this.response, statusText: shortCopy(this.response.statusText), headers: [] }
+    }
     this.body.drop()
     this.responseBody.drop()
   }
 }
 
 function costOf(headers: readonly Header[]): number {
-  return headers.reduce((sum, [name, value]) => sum + name.length + value.length, 0)
+  return headers.reduce((sum, [name, value]) => sum + HEADER_COST + name.length + value.length, 0)
+}
+
+/** A part of a text would keep all of it in memory: that of a url, the whole head that it came in. */
+function shortCopy(text: string): string {
+  return Buffer.from(text.slice(0, MAX_TEXT), 'latin1').toString('latin1')
 }
