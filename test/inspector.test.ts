@@ -1,14 +1,17 @@
 /** The requests of a tunnel: recorded, exported, sent again; and that recording changes nothing of them. */
 import { once } from 'node:events'
+import { writeFile } from 'node:fs/promises'
 import http from 'node:http'
+import { join } from 'node:path'
 import { brotliCompressSync, deflateRawSync, deflateSync, gzipSync } from 'node:zlib'
+import fc from 'fast-check'
 import { forward, openTunnel, type RecordedRequest, type Tunnel } from 'pipe-tunnel'
 import { describe, expect, test } from 'vitest'
 import { WebSocket, WebSocketServer } from 'ws'
 import packageJson from '../package.json' with { type: 'json' }
 import { decodeBody, pictureType } from '../src/inspector/decode.js'
 import { maskHeaders, maskUrl } from '../src/inspector/mask.js'
-import { runToEnd } from './helpers/command.js'
+import { runToEnd, temporaryFolder } from './helpers/command.js'
 import {
   answerAtEndTarget,
   echoTarget,
@@ -334,10 +337,63 @@ describe('curl', () => {
     expect(names(again)).toEqual(expect.arrayContaining(['x-empty: ', 'authorization: Basic abc']))
   })
 
-  test('says where a body is missing that no shell can hold', async () => {
+  test('sends the same bytes, whatever a shell or curl would make of them', async (context) => {
+    if (process.platform === 'win32') context.skip('a POSIX shell reads the command')
     await using target = await mirror()
     await using tunnel = await openTunnel(target.address, { inspect: true })
-    await fetch(tunnel.url, { method: 'POST', body: Buffer.from([0, 1, 2]) })
+    const character = fc.oneof(
+      fc.integer({ min: 0x21, max: 0x7e }),
+      fc.integer({ min: 0x80, max: 0xff }),
+      fc.constantFrom(...Buffer.from(`'"\\$\`#?%@<&{}[]^|~`)),
+    )
+    const word = (max: number) =>
+      fc.array(character, { maxLength: max }).map((codes) => String.fromCharCode(...codes))
+    const letters = fc.array(fc.constantFrom('é', '\ufeff', '漢', '\n', '\r\n', "'", '@', '$(id)', '\t'), {
+      maxLength: 8,
+    })
+    const body = fc.oneof(
+      letters.map((all) => Buffer.from(all.join(''))),
+      word(8).map((text) => Buffer.from(text, 'latin1')),
+    )
+    const value = fc.array(word(6), { maxLength: 3 }).map((words) => words.join(' ').trim())
+    const property = fc.asyncProperty(word(12), value, body, async (path, own, sent) => {
+      const type = sent.length % 2 === 0 ? 'text/plain; charset=latin1' : 'application/json'
+      const lines = [
+        `POST /${path} HTTP/1.1`,
+        'Host: a.test',
+        `X-Own: ${own}`,
+        `Content-Type: ${type}`,
+        `Content-Length: ${sent.length}`,
+      ]
+      const head = Buffer.from(`${lines.join('\r\n')}\r\nConnection: close\r\n\r\n`, 'latin1')
+      tunnel.requests.clear()
+      await ask(tunnel, Buffer.concat([head, sent]))
+      const request = await next(tunnel)
+      const command = await tunnel.requests.curl(request, { showSecrets: true })
+      await using folder = await temporaryFolder()
+      await writeFile(join(folder.path, 'body'), request.body.bytes)
+      await runToEnd('sh', ['-c', `${command} --silent --show-error`], { cwd: folder.path })
+      const again = tunnel.requests.all.at(-1)
+      expect(again?.id).not.toBe(request.id)
+      const ownOf = (one: RecordedRequest | undefined) => one?.headers.find(([name]) => name === 'X-Own')
+      expect([again?.url, ownOf(again), again?.body.bytes]).toEqual([
+        request.url,
+        ownOf(request),
+        request.body.bytes,
+      ])
+    })
+    await fc.assert(property, { numRuns: 40 })
+  })
+
+  test.each([
+    ['bytes that are no text', Buffer.from([0xff, 0xfe])],
+    ['a NUL', Buffer.from('a\0b')],
+    ['what a terminal acts on', Buffer.from('\x1b[201~\x03')],
+    ['more than fits into an argument', Buffer.alloc(200_000, 'a')],
+  ])('has a body in a file that has %s', async (_, body) => {
+    await using target = await mirror()
+    await using tunnel = await openTunnel(target.address, { inspect: true })
+    await fetch(tunnel.url, { method: 'POST', body, headers: { 'Content-Type': 'text/plain' } })
     expect(await tunnel.requests.curl(await next(tunnel))).toMatch(/^# Its body .*--data-binary @body$/s)
   })
 })
