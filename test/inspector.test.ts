@@ -284,10 +284,18 @@ describe('har', () => {
           { name: 'token', value: '***' },
           { name: 'page', value: '2' },
         ],
+        cookies: [
+          { name: 'a', value: '***' },
+          { name: 'b', value: '***' },
+        ],
         bodySize: 5,
-        postData: { text: 'hello' },
+        postData: { text: 'hello', mimeType: 'text/plain;charset=UTF-8' },
       },
-      response: { status: 200, content: { text: 'POST /a?token=t&page=2 hello' } },
+      response: {
+        status: 200,
+        cookies: [{ name: 'sid', value: '***', path: '/', httpOnly: false, secure: false }],
+        content: { text: 'POST /a?token=t&page=2 hello' },
+      },
     })
     const shown = (list: { name: string; value: string }[] | undefined, name: string) =>
       list?.find((one) => one.name.toLowerCase() === name)?.value
@@ -299,6 +307,40 @@ describe('har', () => {
     const open = await tunnel.requests.har({ showSecrets: true })
     expect(shown(open.log.entries[0]?.request.headers, 'authorization')).toBe('Bearer abc')
     expect(open.log.entries[0]?.request.url).toContain('token=t')
+    expect(open.log.entries[0]?.request.cookies).toEqual([
+      { name: 'a', value: '1' },
+      { name: 'b', value: '2' },
+    ])
+  })
+
+  test('has all that a cookie is set with', async () => {
+    const cookies = ['a=1=2; Domain=a.test; Expires=Thu, 01 Jan 2026 00:00:00 GMT; SECURE; HttpOnly', 'bare']
+    await using target = await httpTarget((_request, response) => {
+      response.setHeader('Set-Cookie', cookies).end()
+    })
+    await using tunnel = await openTunnel(target.address, { inspect: true })
+    await fetch(tunnel.url)
+    const { log } = await tunnel.requests.har({ showSecrets: true })
+    const expires = '2026-01-01T00:00:00.000Z'
+    expect(log.entries[0]?.response.cookies).toEqual([
+      { name: 'a', value: '1=2', domain: 'a.test', expires, httpOnly: true, secure: true },
+      { name: '', value: 'bare', httpOnly: false, secure: false },
+    ])
+  })
+
+  test('decodes bodies up to a bound for all of them together', async () => {
+    const bomb = gzipSync(Buffer.alloc(4_194_304))
+    await using target = await mirror()
+    await using tunnel = await openTunnel(target.address, { inspect: true })
+    for (let count = 0; count < 20; count++) {
+      const headers = { 'Content-Encoding': 'gzip', 'Content-Type': 'image/png' }
+      await (await fetch(tunnel.url, { method: 'POST', body: bomb, headers })).text()
+    }
+    const { log } = await tunnel.requests.har()
+    const texts = log.entries.map(({ request }) => request.postData?.text ?? '')
+    const [coded, whole] = [bomb.toString('base64'), Buffer.alloc(4_194_304).toString('base64')]
+    expect(texts.filter((text) => text === whole)).toHaveLength(15)
+    expect(texts.filter((text) => text === coded)).toHaveLength(4)
   })
 
   test('has what is no text in base64, and says what is missing', async () => {

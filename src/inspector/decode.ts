@@ -21,16 +21,21 @@ export interface DecodedBody {
   readonly text: string | undefined
 }
 
-/** Undoes the Content-Encoding of what was kept of a body. Never rejects. */
-export async function decodeBody(body: RecordedBody, headers: readonly Header[]): Promise<DecodedBody> {
+/** Undoes the Content-Encoding of what was kept of a body, up to so many bytes. Never rejects. */
+export async function decodeBody(
+  body: RecordedBody,
+  headers: readonly Header[],
+  limit = MAX_DECODED,
+): Promise<DecodedBody> {
+  const max = Math.min(limit, MAX_DECODED)
   let { bytes, isTruncated } = body
   const codings = valuesOf(headers, 'content-encoding')
     .flatMap((value) => value.toLowerCase().split(','))
     .map((coding) => coding.trim())
     .filter((coding) => coding !== '' && coding !== 'identity')
-  while (codings.length > 0 && bytes.length > 0) {
+  while (codings.length > 0 && bytes.length > 0 && max > 0) {
     const decoder = codings.length <= MAX_CODINGS && decoderOf(codings.at(-1), bytes)
-    const decoded = decoder && (await inflate(bytes, decoder))
+    const decoded = decoder && (await inflate(bytes, decoder, max))
     if (!decoded) break
     codings.pop()
     bytes = decoded.bytes
@@ -55,6 +60,7 @@ function decoderOf(coding: string | undefined, bytes: Buffer): Transform | undef
 function inflate(
   bytes: Buffer,
   decoder: Transform,
+  max: number,
 ): Promise<Pick<DecodedBody, 'bytes' | 'isTruncated'> | undefined> {
   return new Promise((resolve) => {
     const pieces: Buffer[] = []
@@ -63,7 +69,7 @@ function inflate(
     decoder.on('data', (piece: Buffer) => {
       pieces.push(piece)
       length += piece.length
-      if (length > MAX_DECODED) decoder.destroy()
+      if (length > max) decoder.destroy()
     })
     decoder.on('end', () => {
       hasEnded = true
@@ -71,7 +77,7 @@ function inflate(
     // Where bytes are missing, an error comes behind those that could be read.
     decoder.on('error', () => {})
     decoder.on('close', () => {
-      const decoded = Buffer.concat(pieces).subarray(0, MAX_DECODED)
+      const decoded = Buffer.concat(pieces).subarray(0, max)
       if (!hasEnded && length === 0) resolve(undefined)
       else resolve({ bytes: decoded, isTruncated: !hasEnded })
     })

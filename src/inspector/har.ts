@@ -1,6 +1,10 @@
+import { cookiesIn, cookiesSetIn, type HarCookie } from './cookies.js'
 import { type DecodedBody, decodeBody } from './decode.js'
 import { maskHeaders, maskUrl } from './mask.js'
-import { type Header, type RecordedRequest, valuesOf } from './record.js'
+import { type Header, type RecordedBody, type RecordedRequest, valuesOf } from './record.js'
+
+/** Bytes to which the bodies of one archive are decoded; the others stay coded. What is kept of all is bounded, and can become a thousand times as much. */
+const MAX_DECODED = 67_108_864
 
 const CREATOR = { name: 'pipe-tunnel', version: '0.1.0' }
 
@@ -23,7 +27,7 @@ export interface HarEntry {
     method: string
     url: string
     httpVersion: string
-    cookies: never[]
+    cookies: HarCookie[]
     headers: HarPair[]
     queryString: HarPair[]
     headersSize: number
@@ -34,7 +38,7 @@ export interface HarEntry {
     status: number
     statusText: string
     httpVersion: string
-    cookies: never[]
+    cookies: HarCookie[]
     headers: HarPair[]
     content: { size: number; mimeType: string; text: string; encoding?: 'base64' }
     redirectURL: string
@@ -59,18 +63,35 @@ export async function toHar(
   { showSecrets = false }: ExportOptions = {},
 ): Promise<Har> {
   const entries: HarEntry[] = []
-  for (const request of requests) entries.push(await toEntry(request, base, showSecrets))
+  let left = MAX_DECODED
+  const decode: Decode = async (body, headers) => {
+    const decoded = await decodeBody(body, headers, left)
+    left = Math.max(0, left - decoded.bytes.length)
+    return decoded
+  }
+  for (const request of requests) entries.push(await toEntry(request, { base, showSecrets, decode }))
   return { log: { version: '1.2', creator: CREATOR, entries } }
 }
 
-async function toEntry(request: RecordedRequest, base: string, showSecrets: boolean): Promise<HarEntry> {
+type Decode = (body: RecordedBody, headers: readonly Header[]) => Promise<DecodedBody>
+
+interface EntryOptions {
+  base: string
+  showSecrets: boolean
+  decode: Decode
+}
+
+async function toEntry(
+  request: RecordedRequest,
+  { base, showSecrets, decode }: EntryOptions,
+): Promise<HarEntry> {
   const { method, startedAt, duration, httpVersion, headers, body, connection, response } = request
   const url = showSecrets ? request.url : maskUrl(request.url)
-  const shown = (all: readonly Header[]) =>
-    (showSecrets ? all : maskHeaders(all)).map(([name, value]) => ({ name, value }))
-  const sent = await decodeBody(body, headers)
-  const answered = response && (await decodeBody(response.body, response.headers))
+  const shown = (all: readonly Header[]) => (showSecrets ? all : maskHeaders(all))
+  const sentHeaders = shown(headers)
   const answerHeaders = shown(response?.headers ?? [])
+  const sent = await decode(body, headers)
+  const answered = response && (await decode(response.body, response.headers))
   const wait = response?.after ?? duration
   const comment = commentOf(request, sent, answered)
   return {
@@ -78,23 +99,23 @@ async function toEntry(request: RecordedRequest, base: string, showSecrets: bool
     time: duration,
     request: {
       method,
-      url: url.startsWith('/') ? base + url : url,
+      url: toAbsolute(url, base),
       httpVersion: `HTTP/${httpVersion}`,
-      cookies: [],
-      headers: shown(headers),
+      cookies: cookiesIn(sentHeaders),
+      headers: sentHeaders.map(toPair),
       queryString: queryOf(url),
       headersSize: -1,
       bodySize: body.size,
-      ...(body.size > 0 && { postData: toPostData(sent) }),
+      ...(body.size > 0 && { postData: toPostData(sent, headers) }),
     },
     response: {
       status: response?.status ?? 0,
       statusText: response?.statusText ?? '',
       httpVersion: `HTTP/${response?.httpVersion ?? httpVersion}`,
-      cookies: [],
-      headers: answerHeaders,
-      content: toContent(answered),
-      redirectURL: answerHeaders.find(({ name }) => name.toLowerCase() === 'location')?.value ?? '',
+      cookies: cookiesSetIn(answerHeaders),
+      headers: answerHeaders.map(toPair),
+      content: toContent(answered, response?.headers ?? []),
+      redirectURL: valuesOf(answerHeaders, 'location')[0] ?? '',
       headersSize: -1,
       bodySize: response?.body.size ?? -1,
     },
@@ -105,18 +126,32 @@ async function toEntry(request: RecordedRequest, base: string, showSecrets: bool
   }
 }
 
-function toPostData({ bytes, text, type }: DecodedBody) {
-  if (text !== undefined) return { mimeType: type, text }
-  // The format has no way to say so but a name of one's own.
-  return { mimeType: type, text: bytes.toString('base64'), _encoding: 'base64' as const }
+/** A path, or what CONNECT and OPTIONS have in its place, as a URL. */
+function toAbsolute(url: string, base: string): string {
+  if (/^https?:\/\//i.test(url)) return url
+  return url.startsWith('/') ? base + url : `${base}/${url}`
 }
 
-function toContent(decoded: DecodedBody | undefined) {
-  if (!decoded) return { size: 0, mimeType: '', text: '' }
-  const { bytes, text, type } = decoded
-  const size = bytes.length
-  if (text !== undefined) return { size, mimeType: type, text }
-  return { size, mimeType: type, text: bytes.toString('base64'), encoding: 'base64' as const }
+function toPair([name, value]: Header): HarPair {
+  return { name, value }
+}
+
+function toPostData({ bytes, text }: DecodedBody, headers: readonly Header[]) {
+  const mimeType = typeOf(headers)
+  if (text !== undefined) return { mimeType, text }
+  // The format has no way to say so but a name of one's own.
+  return { mimeType, text: bytes.toString('base64'), _encoding: 'base64' as const }
+}
+
+function toContent(decoded: DecodedBody | undefined, headers: readonly Header[]) {
+  const [mimeType, size] = [typeOf(headers), decoded?.bytes.length ?? 0]
+  if (!decoded || decoded.text !== undefined) return { size, mimeType, text: decoded?.text ?? '' }
+  return { size, mimeType, text: decoded.bytes.toString('base64'), encoding: 'base64' as const }
+}
+
+/** With its parameters, such as the charset. */
+function typeOf(headers: readonly Header[]): string {
+  return valuesOf(headers, 'content-type')[0] ?? ''
 }
 
 function queryOf(url: string): HarPair[] {
