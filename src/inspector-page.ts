@@ -11,6 +11,8 @@ const GATHER = 100
 const MAX_HEX = 16_384
 /** Most characters of a text. */
 const MAX_TEXT = 1_048_576
+/** Most characters of a url in the list. */
+const MAX_URL = 1_024
 
 /** A tunnel whose requests the page shows. */
 export interface Inspected {
@@ -140,7 +142,7 @@ function summary(target: string, request: RecordedRequest) {
     id,
     target,
     method,
-    url,
+    url: url.length > MAX_URL ? `${url.slice(0, MAX_URL)}…` : url,
     state,
     duration,
     startedAt: startedAt.getTime(),
@@ -151,9 +153,10 @@ function summary(target: string, request: RecordedRequest) {
 }
 
 async function detail(target: string, request: RecordedRequest) {
-  const { httpVersion, visitor, headers, body, response } = request
+  const { url, httpVersion, visitor, headers, body, response } = request
   return {
     ...summary(target, request),
+    url,
     httpVersion,
     visitor,
     headers,
@@ -185,6 +188,8 @@ async function shown(body: RecordedBody, headers: readonly Header[]) {
 
 /** What the page wants to be different. What the values are is looked at by who sends them. */
 function readEdits(value: unknown): ReplayEdits {
+  if (typeof value !== 'object' || value === null)
+    throw new TunnelError('invalid-option', 'edits must be an object')
   const { method, url, headers, body } = value as Record<string, unknown>
   const areHeaders = Array.isArray(headers) && headers.every((one) => Array.isArray(one) && one.length === 2)
   if (headers !== undefined && !areHeaders) throw new TunnelError('invalid-option', 'headers must be pairs')

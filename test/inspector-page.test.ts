@@ -1,6 +1,8 @@
 /** The inspector's page: whom it answers, and what it does in a real browser. */
+import { once } from 'node:events'
 import { readFile } from 'node:fs/promises'
 import http from 'node:http'
+import { gzipSync } from 'node:zlib'
 import type { Browser, Page } from '@playwright/test'
 import { openTunnel, type Tunnel } from 'pipe-tunnel'
 import { describe, expect, test } from 'vitest'
@@ -55,6 +57,8 @@ describe('the page answers', () => {
     await using world = await start()
     const url = new URL(world.page.url)
     const json = { method: 'POST', headers: { 'content-type': 'application/json' } }
+    await world.post('/', 'x')
+    const id = world.tunnel.requests.all[0]?.id
     const wanted: [string, http.RequestOptions?, string?][] = [
       ['../server.ts'],
       ['%2e%2e/server.ts'],
@@ -63,6 +67,7 @@ describe('the page answers', () => {
       ['api/request?id=999999999'],
       ['api/replay'],
       ['api/replay', json, '{"id":null}'],
+      ['api/replay', json, `{"id":${id},"edits":null}`],
       ['api/clear', json, 'no json'],
       ['api/clear', json, 'null'],
       ['api/clear', json, '[]'],
@@ -72,6 +77,31 @@ describe('the page answers', () => {
       const { status } = await send(url, { path: url.pathname + path, ...given }, body)
       expect([path, status]).toEqual([path, 400])
     }
+  })
+
+  test('what is too long only when all of it was sent, so that whoever sends it hears why', async () => {
+    await using world = await start()
+    const { hostname, port, pathname } = new URL(world.page.url)
+    const headers = { 'content-type': 'application/json' }
+    const request = http.request({ hostname, port, path: `${pathname}api/clear`, method: 'POST', headers })
+    request.end(Buffer.alloc(50_000_000))
+    const [response] = (await once(request, 'response')) as [http.IncomingMessage]
+    expect([response.statusCode, (await readAll(response)).toString()]).toEqual([
+      400,
+      expect.stringMatching(/more than/),
+    ])
+    if (!request.writableFinished) await once(request, 'finish')
+  })
+
+  test('with the beginning of a long URL in a list, and the whole of it in the request', async () => {
+    await using world = await start()
+    await world.post(`/${'a'.repeat(10_000)}`, 'x')
+    const urlAt = async (path: string) => {
+      const text = await (await fetch(`${world.page.url}api/${path}`)).text()
+      return /"url":"([^"]*)"/.exec(text)?.[1]
+    }
+    expect(await urlAt('requests')).toBe(`/${'a'.repeat(1_023)}…`)
+    expect(await urlAt(`request?id=${world.tunnel.requests.all[0]?.id}`)).toBe(`/${'a'.repeat(10_000)}`)
   })
 
   test('pages that listen, up to a bound', async () => {
@@ -125,6 +155,41 @@ describe('in Chromium', () => {
     }
     expect(await view.page.locator('main script, main svg, main img').count()).toBe(0)
     expect(await view.page.title()).toContain('– pipe')
+    view.expectNoErrors()
+  })
+
+  test('JSON is indented, and what it is made of stays as it was sent', async () => {
+    await using world = await start()
+    await using view = await openPage(browser(), world)
+    const json = '{"id":9007199254740993,"of":[],"in":{},"all":[1.0,"{\\"a\\": [1,"],"id":1e2}'
+    await world.post('/json', json, { 'Content-Type': 'application/json' })
+    await view.row('/json').click()
+    expect(await view.detail.getByLabel('Request body').textContent()).toBe(
+      [
+        '{',
+        '  "id": 9007199254740993,',
+        '  "of": [],',
+        '  "in": {},',
+        '  "all": [',
+        '    1.0,',
+        '    "{\\"a\\": [1,"',
+        '  ],',
+        '  "id": 1e2',
+        '}',
+      ].join('\n'),
+    )
+    view.expectNoErrors()
+  })
+
+  test('JSON that would take too much when it is indented is not', async () => {
+    await using world = await start()
+    await using view = await openPage(browser(), world)
+    const block = '['.repeat(1_000) + ']'.repeat(1_000)
+    const json = `[${Array.from({ length: 100 }, () => block).join(',')}]`
+    await world.post('/json', json, { 'Content-Type': 'application/json' })
+    await view.row('/json').click()
+    const shown = await view.detail.getByLabel('Request body').textContent()
+    expect(shown?.length).toBe(json.length)
     view.expectNoErrors()
   })
 
@@ -189,6 +254,31 @@ describe('in Chromium', () => {
     const again = world.tunnel.requests.all.at(-1)
     expect(again?.headers).toContainEqual(['X-Own', 'yes'])
     expect(again?.response?.body.bytes.toString()).toBe('PUT /other after')
+    view.expectNoErrors()
+  })
+
+  test('a body that is not edited is sent again as it came, and one that is keeps its line ends', async () => {
+    await using world = await start()
+    await using view = await openPage(browser(), world)
+    const coded = gzipSync('line\r\n')
+    await world.post('/coded', coded, { 'Content-Encoding': 'gzip', 'Content-Type': 'text/plain' })
+    await world.post('/lines', 'one\r\ntwo\r\n', { 'Content-Type': 'text/plain' })
+    const dialog = view.page.getByRole('dialog')
+    const send = async (path: string, body?: string) => {
+      await view.row(path).last().click()
+      await view.page.getByRole('button', { name: 'Edit and replay' }).click()
+      if (body !== undefined) await dialog.getByLabel('Body').fill(body)
+      await view.page.getByRole('button', { name: 'Send' }).click()
+      await dialog.waitFor({ state: 'detached' })
+      await view.detail.getByText('repeats request').waitFor()
+      return world.tunnel.requests.all.at(-1)
+    }
+    const again = await send('/coded')
+    expect(again?.body.bytes).toEqual(coded)
+    expect(again?.headers.filter(([name]) => /^content-encoding$/i.test(name))).toHaveLength(1)
+    expect((await send('/lines'))?.body.bytes.toString()).toBe('one\r\ntwo\r\n')
+    expect((await send('/lines', 'one\nthree\n'))?.body.bytes.toString()).toBe('one\r\nthree\r\n')
+    expect((await send('/coded', 'line'))?.body.bytes.toString()).toBe('line')
     view.expectNoErrors()
   })
 

@@ -231,6 +231,14 @@ describe('replay', () => {
     expect(again.response?.body.bytes.toString()).toBe('POST / in chunks')
   })
 
+  test('of a request of HTTP/1.0, which names no host, is one of HTTP/1.0', async () => {
+    await using target = await mirror()
+    await using tunnel = await openTunnel(target.address, { inspect: true })
+    await ask(tunnel, 'GET /old HTTP/1.0\r\n\r\n')
+    const again = await tunnel.requests.replay(await next(tunnel))
+    expect(again).toMatchObject({ httpVersion: '1.0', response: { status: 200 } })
+  })
+
   test('fails where the target is gone, is silent, or the request is none', async () => {
     await using target = await mirror()
     await using tunnel = await openTunnel(target.address, { inspect: { maxBodySize: 3 } })

@@ -103,7 +103,7 @@ function format(
     checkHeader(name, value)
     return `${name}: ${value}`
   })
-  const head = [`${method} ${url} HTTP/1.1`, ...lines, '', ''].join('\r\n')
+  const head = [`${method} ${url} HTTP/${request.httpVersion}`, ...lines, '', ''].join('\r\n')
   return Buffer.concat([Buffer.from(head, 'latin1'), bytes])
 }
 

@@ -69,7 +69,9 @@ export async function serveWeb(api: WebApi, port = 0): Promise<WebPage> {
       if (!streams.add(response)) throw new TunnelError('limit-reached', 'too many pages are open')
     } else if (path.startsWith('api/')) {
       const value = await ask(path.slice('api/'.length), judged, request)
-      response.writeHead(200, { 'Content-Type': 'application/json' }).end(JSON.stringify(value ?? null))
+      // It may be more than a text can hold, which is told as long as no head was sent.
+      const json = JSON.stringify(value ?? null)
+      response.writeHead(200, { 'Content-Type': 'application/json' }).end(json)
     } else {
       const file = files.get(path || 'index.html')
       if (!file) throw notThere()
@@ -92,8 +94,13 @@ async function readJson(request: IncomingMessage): Promise<Record<string, unknow
   // Left early, it would be destroyed, and the answer that tells why with it.
   for await (const piece of request.iterator({ destroyOnReturn: false })) {
     length += piece.length
-    if (length > MAX_BODY) throw new TunnelError('limit-reached', `more than ${MAX_BODY} bytes were sent`)
+    if (length > MAX_BODY) break
     pieces.push(piece)
+  }
+  if (length > MAX_BODY) {
+    // Some hear no answer before they have sent all.
+    request.resume()
+    throw new TunnelError('limit-reached', `more than ${MAX_BODY} bytes were sent`)
   }
   try {
     const value: unknown = JSON.parse(Buffer.concat(pieces).toString())

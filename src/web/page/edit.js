@@ -2,6 +2,8 @@ import { make } from './dom.js'
 
 /** Headers that are no use with another body, or are made anew. */
 const NOT_EDITED = /^(content-length|transfer-encoding|content-encoding|connection)$/i
+/** One of them that belongs to the body as it was sent. */
+const OF_BODY = /^content-encoding$/i
 
 /** Lets a request be changed, and hands on what it is to be. */
 export function editRequest(request, onSend) {
@@ -15,6 +17,8 @@ export function editRequest(request, onSend) {
     .map((pair) => pair.join(': '))
     .join('\n')
   body.value = text ?? ''
+  // A field has line ends of its own.
+  const shown = body.value
   // What is no text, or not all of it, can be replaced and not be edited.
   const isWhole = text !== undefined && !request.body.isTruncated
   const form = make(
@@ -34,10 +38,22 @@ export function editRequest(request, onSend) {
   )
   const dialog = make('dialog', { 'aria-labelledby': 'edit-title', onclose: () => dialog.remove() }, form)
   form.addEventListener('submit', () => {
-    onSend({ method: method.value, url: url.value, headers: parseHeaders(headers.value), body: body.value })
+    const edits = { method: method.value, url: url.value, headers: parseHeaders(headers.value) }
+    // One that was not touched is sent as it came, byte by byte.
+    if (!isWhole || body.value !== shown) onSend({ ...edits, body: withEndsOf(text, body.value) })
+    else
+      onSend({
+        ...edits,
+        headers: [...edits.headers, ...request.headers.filter(([name]) => OF_BODY.test(name))],
+      })
   })
   document.body.append(dialog)
   dialog.showModal()
+}
+
+/** With the line ends that the text had before it was edited. */
+function withEndsOf(before = '', text) {
+  return /^(?:[^\n]*\r\n)+[^\n]*$/.test(before) ? text.replaceAll('\n', '\r\n') : text
 }
 
 function parseHeaders(text) {

@@ -2,6 +2,9 @@ import { attempt, bytes, make, time } from './dom.js'
 
 /** Bytes in a line of those that are no text. */
 const WIDTH = 16
+/** Steps to the right, and characters, of what is indented: brackets alone could make gigabytes. */
+const MAX_DEPTH = 40
+const MAX_INDENTED = 4_194_304
 
 /** Shows what a request is made of. */
 export function showRequest(place, request, { close, replay, edit, copyCurl }) {
@@ -82,10 +85,27 @@ function textOf({ text, base64, type }) {
   if (text === undefined) return hexOf(toBytes(base64))
   if (!/[/+]json$/.test(type) && !/^\s*[{[]/.test(text)) return text
   try {
-    return JSON.stringify(JSON.parse(text), null, 2)
+    JSON.parse(text)
   } catch {
     return text
   }
+  return indented(text)
+}
+
+/** JSON with its parts in lines of their own. What it is made of stays as it was sent: to read a long number would round it. */
+function indented(text) {
+  let [shown, depth, last] = ['', 0, '']
+  const line = () => `\n${'  '.repeat(Math.min(depth, MAX_DEPTH))}`
+  for (const [token] of text.matchAll(/"[^"\\]*(?:\\.[^"\\]*)*"|[{}[\],:]|[^\s{}[\],:"]+/g)) {
+    const [isEnd, wasBeginning] = ['}]'.includes(token), last === '{' || last === '[']
+    if (isEnd) depth--
+    if (isEnd !== wasBeginning || last === ',') shown += line()
+    shown += token === ':' ? ': ' : token
+    if (token === '{' || token === '[') depth++
+    if (shown.length > MAX_INDENTED) return text
+    last = token
+  }
+  return shown
 }
 
 function hexOf(all) {
