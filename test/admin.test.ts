@@ -167,6 +167,14 @@ describe('the API', () => {
     expect(JSON.parse(body)).toEqual({ error: { code: expect.any(String), message: expect.any(String) } })
   })
 
+  test('answers HEAD with a head alone, also where an answer would go on', async () => {
+    await using server = await startServer()
+    for (const path of ['/', '/metrics', '/api/events']) {
+      const { status, text } = await request(`${server.url}${path}`, { method: 'HEAD' })
+      expect([path, status, text]).toEqual([path, 200, ''])
+    }
+  })
+
   test('goes on through what is no request', async () => {
     await using server = await startServer()
     const port = Number(new URL(server.url).port)
@@ -443,6 +451,17 @@ describe('pipe status and pipe close', () => {
       1,
       expect.stringMatching(/is not that of the administration/),
     ])
+  })
+
+  test('show a secret of any letters, as programs do that send it in UTF-8', async () => {
+    const secret = 'pässword 漢字\nof two lines'
+    await using server = await startServer([], { PIPE_ADMIN_SECRET: secret })
+    const env = { PIPE_ADMIN: server.url, PIPE_ADMIN_SECRET: secret }
+    expect(await pipeToEnd(['status'], { env })).toMatchObject({ code: 0 })
+
+    await using other = await startServer([], { PIPE_ADMIN_SECRET: 'pässword 漢字' })
+    const authorization = Buffer.from('Bearer pässword 漢字').toString('latin1')
+    expect((await request(`${other.url}/metrics`, { headers: { authorization } })).status).toBe(200)
   })
 
   test('say so where nothing answers, or something else', async () => {

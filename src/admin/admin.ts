@@ -47,7 +47,7 @@ export async function openAdmin(server: Server, { host, port, secret }: AdminOpt
   const web = http.createServer({ ...settings, connectionsCheckingInterval: 1_000 })
   web.on('request', async (request: IncomingMessage, response: ServerResponse) => {
     const answer = await answerTo(request, routes, secret)
-    if (answer.stream) return answer.stream(response)
+    if (answer.stream && request.method !== 'HEAD') return answer.stream(response)
     // Nobody reads what a request carries.
     const hasBody = request.headers['transfer-encoding'] ?? request.headers['content-length'] ?? '0'
     response.writeHead(answer.status, {

@@ -39,7 +39,8 @@ export function guard(request: IncomingMessage, secret: string | undefined): Den
 function secretIn(authorization = ''): string | undefined {
   const [, token] = /^Bearer +(.+)$/i.exec(authorization) ?? []
   const [, basic] = /^Basic +(\S+)$/i.exec(authorization) ?? []
-  if (basic === undefined) return token
+  // Headers are read as Latin-1, whatever they were written in.
+  if (basic === undefined) return token && Buffer.from(token, 'latin1').toString()
   return Buffer.from(basic, 'base64')
     .toString()
     .replace(/^[^:]*:/, '')

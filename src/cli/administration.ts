@@ -53,7 +53,10 @@ export async function askAdmin<T extends object>(
 }
 
 async function request<T>(base: URL, method: string, path: string, secret: string | undefined): Promise<T> {
-  const headers: Record<string, string> = secret === undefined ? {} : { authorization: `Bearer ${secret}` }
+  // A bearer token can't have all that a secret can, and where it can't, what is told of it would show it.
+  const credentials = Buffer.from(`:${secret}`).toString('base64')
+  const headers: Record<string, string> =
+    secret === undefined ? {} : { authorization: `Basic ${credentials}` }
   const signal = AbortSignal.timeout(TIMEOUT)
   // Redirected, the secret would go to somebody else.
   const settings = { method, headers, signal, redirect: 'error' } as const
