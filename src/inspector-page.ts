@@ -24,6 +24,8 @@ export interface Inspected {
 export interface RequestsApi extends WebApi {
   /** Shows those of one more tunnel. */
   add(tunnel: Inspected): void
+  /** Shows those of a tunnel no more, and keeps nothing of it. */
+  remove(tunnel: Inspected): void
 }
 
 interface Recorded {
@@ -35,8 +37,8 @@ interface Recorded {
 export function requestsApi(tunnels: readonly Inspected[]): RequestsApi {
   const recordedBy = ({ target, requests }: Inspected) => ({ target, requests: requests as TunnelRequests })
   const inspected = tunnels.map(recordedBy)
-  /** What listens to each. */
-  const followers = new Set<(one: Recorded) => void>()
+  /** Who is told of what changes. */
+  const followers = new Set<Follower>()
 
   function find(id: unknown) {
     for (const one of inspected) {
@@ -82,40 +84,51 @@ export function requestsApi(tunnels: readonly Inspected[]): RequestsApi {
       },
     },
     subscribe(send) {
-      const { follow, end } = changesOf(send)
-      for (const one of inspected) follow(one)
-      followers.add(follow)
+      const follower = changesOf(send)
+      for (const one of inspected) follower.follow(one)
+      followers.add(follower)
       return () => {
-        followers.delete(follow)
-        end()
+        followers.delete(follower)
+        follower.end()
       }
     },
     add(tunnel) {
       const one = recordedBy(tunnel)
       inspected.push(one)
-      for (const follow of followers) follow(one)
+      for (const { follow } of followers) follow(one)
+    },
+    remove({ requests }) {
+      const at = inspected.findIndex((one) => one.requests === requests)
+      const [gone] = at < 0 ? [] : inspected.splice(at, 1)
+      if (!gone) return
+      for (const { forget } of followers) forget(gone)
+      // Somebody may still hold the tunnel.
+      gone.requests.clear()
     },
   }
 }
 
+type Follower = ReturnType<typeof changesOf>
+
 /** Tells of the requests of those that it follows. */
 function changesOf(send: (event: string, data: unknown) => void) {
-  const changed = new Map<RecordedRequest, string>()
+  const changed = new Map<RecordedRequest, Recorded>()
   let timer: NodeJS.Timeout | undefined
   const flush = () => {
     timer = undefined
     send(
       'requests',
-      [...changed].map(([request, target]) => summary(target, request)),
+      [...changed].map(([request, { target }]) => summary(target, request)),
     )
     changed.clear()
   }
-  const ends: (() => void)[] = []
-  const follow = ({ target, requests: { recorder } }: Recorded) => {
+  const ends = new Map<Recorded, () => void>()
+  const follow = (one: Recorded) => {
+    const { recorder } = one.requests
     const recorderOnChange = (request: RecordedRequest) => {
       // One that had to make room is shown by no page that is opened now.
       if (!recorder.find(request.id)) return
-      changed.set(request, target)
+      changed.set(request, one)
       timer ??= setTimeout(flush, GATHER).unref()
     }
     const recorderOnClear = () => {
@@ -124,16 +137,23 @@ function changesOf(send: (event: string, data: unknown) => void) {
     }
     recorder.on('change', recorderOnChange)
     recorder.on('clear', recorderOnClear)
-    ends.push(() => {
+    ends.set(one, () => {
       recorder.off('change', recorderOnChange)
       recorder.off('clear', recorderOnClear)
     })
   }
+  const forget = (gone: Recorded) => {
+    ends.get(gone)?.()
+    ends.delete(gone)
+    for (const [request, one] of changed) if (one === gone) changed.delete(request)
+    // Pages ask which requests there still are.
+    send('gone', null)
+  }
   const end = () => {
     clearTimeout(timer)
-    for (const one of ends) one()
+    for (const one of ends.values()) one()
   }
-  return { follow, end }
+  return { follow, forget, end }
 }
 
 function summary(target: string, request: RecordedRequest) {

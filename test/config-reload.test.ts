@@ -1,9 +1,11 @@
 /** SIGHUP: the configuration file is read again, and what has not changed there goes on. */
 import { once } from 'node:events'
+import { cp } from 'node:fs/promises'
 import type net from 'node:net'
-import { createServer, openTunnel } from 'pipe-tunnel'
+import path from 'node:path'
+import { createServer, openTunnel, type Server } from 'pipe-tunnel'
 import { describe, expect, type TestContext, test } from 'vitest'
-import { freePort, type Program, pipe, pipeInShell, start } from './helpers/command.js'
+import { cli, freePort, type Program, pipe, pipeInShell, start, temporaryFolder } from './helpers/command.js'
 import { project, ready } from './helpers/project.js'
 import { echoTarget, httpTarget } from './helpers/targets.js'
 import { ask, visit } from './helpers/visitor.js'
@@ -75,6 +77,142 @@ describe('pipe up', () => {
     expect(recorded).toMatchObject([{ url: '/one' }, { url: '/two' }])
     program.signal('SIGINT')
     expect((await program.ended()).code).toBe(0)
+  })
+
+  test('opens a tunnel that has changed at the public address that the server had chosen for it', async (context) => {
+    needsSignals(context)
+    await using target = await httpTarget((_, response) => response.end('here'))
+    await using server = await createServer({ http: { port: 0 } })
+    const write = (both: object) => {
+      const tunnels = {
+        port: { target: target.port, ...both },
+        name: { target: target.port, hostname: true, ...both },
+      }
+      return folder.write('pipe.config.json', { to: server.address, tunnels })
+    }
+    await using folder = await project({})
+    await write({})
+    await using program = pipe(['up', '--json'], { cwd: folder.path })
+    await ready(program, 'name')
+    const before = places(server)
+
+    await write({ allow: ['127.0.0.1'] })
+    await reload(program, /: 2 closed, 2 opened, 0 unchanged$/)
+    await folder.write('pipe.config.json', { to: server.address, tunnels: { other: target.port } })
+    await reload(program, /: 2 closed, 1 opened, 0 unchanged$/)
+    await write({ deny: ['192.0.2.1'] })
+    await reload(program, /: 1 closed, 2 opened, 0 unchanged$/)
+
+    expect(places(server)).toEqual(before)
+  })
+
+  test('opens a tunnel that has changed at another port where somebody has taken the one that it had', async (context) => {
+    needsSignals(context)
+    await using target = await echoTarget()
+    await using server = await createServer()
+    const write = (tunnels: object) => folder.write('pipe.config.json', { to: server.address, tunnels })
+    await using folder = await project({})
+    await write({ kept: target.port, web: target.port })
+    await using program = pipe(['up', '--json'], { cwd: folder.path })
+    const { port } = await ready(program, 'web')
+    await write({ kept: target.port })
+    await reload(program, /: 1 closed, 0 opened, 1 unchanged$/)
+    await using other = await openTunnel(target.port, { server, port })
+
+    await write({ kept: target.port, web: target.port })
+    await reload(program, /: 0 closed, 1 opened, 1 unchanged$/)
+    const web = server.tunnels.at(-1) as { port: number }
+    expect([web.port, other.port]).not.toEqual([port, port])
+    expect(String(await ask(web, 'hello'))).toBe('hello')
+  })
+
+  test('leaves a port that the server had chosen to the tunnel that the file gives it to', async (context) => {
+    needsSignals(context)
+    await using target = await echoTarget()
+    await using server = await createServer()
+    const write = (tunnels: object) => folder.write('pipe.config.json', { to: server.address, tunnels })
+    await using folder = await project({})
+    await write({ web: target.port })
+    await using program = pipe(['up', '--json'], { cwd: folder.path })
+    const { port } = await ready(program, 'web')
+    await write({
+      web: { target: target.port, deny: ['192.0.2.1'] },
+      api: { target: target.port, port },
+    })
+    await reload(program, /: 1 closed, 2 opened, 0 unchanged$/)
+    expect((await ready(program, 'api')).port).toBe(port)
+  })
+
+  test('takes the requests of a tunnel that is replaced off the page', async (context) => {
+    needsSignals(context)
+    await using target = await httpTarget((_, response) => response.end('here'))
+    await using server = await createServer()
+    const write = (changed: object) => {
+      const tunnels = {
+        kept: { target: target.port, inspect: true },
+        changed: { target: target.port, inspect: true, ...changed },
+      }
+      return folder.write('pipe.config.json', { to: server.address, tunnels })
+    }
+    await using folder = await project({})
+    await write({})
+    await using program = pipe(['up', '--json'], { cwd: folder.path })
+    const [kept, before] = [await ready(program, 'kept'), await ready(program, 'changed')]
+    const visitOnce = async (url: string) =>
+      await (await fetch(url, { headers: { connection: 'close' } })).text()
+    await visitOnce(`${kept.url}/kept`)
+    await visitOnce(`${before.url}/before`)
+    const events = await fetch(`${kept.inspector}api/events`)
+    const recorded = async () => {
+      const all = (await (await fetch(`${kept.inspector}api/requests`)).json()) as { url: string }[]
+      return all.map(({ url }) => url)
+    }
+    expect(await recorded()).toEqual(['/kept', '/before'])
+
+    await write({ deny: ['192.0.2.1'] })
+    await reload(program, /: 1 closed, 1 opened, 1 unchanged$/)
+    await visitOnce(`${before.url}/after`)
+
+    await expect.poll(recorded, { timeout: 15_000 }).toEqual(['/kept', '/after'])
+    let told = ''
+    for await (const piece of events.body ?? []) {
+      told += Buffer.from(piece)
+      if (/^event: gone$/m.test(told)) break
+    }
+    expect(told).toMatch(/^event: gone$/m)
+  })
+
+  test('tells that the page can not be served, and of the tunnel that it was to show', async (context) => {
+    needsSignals(context)
+    await using target = await echoTarget()
+    await using server = await createServer()
+    await using install = await installedWithout('page')
+    const tunnels: Record<string, unknown> = { plain: target.port }
+    const write = () => folder.write('pipe.config.json', { to: server.address, tunnels })
+    await using folder = await project({})
+    await write()
+    await using program = start(process.execPath, [install.command, 'up', '--json'], { cwd: folder.path })
+    await ready(program, 'plain')
+
+    tunnels.inspected = { target: target.port, inspect: true }
+    await write()
+    await reload(
+      program,
+      /^pipe: pipe\.config\.json: tunnels\.inspected: it is open, but no page can show its requests: /,
+    )
+    await program.stderr.line(/: 0 closed, 1 opened, 1 unchanged$/)
+    const place = await ready(program, 'inspected')
+    expect(place.inspector).toBeNull()
+    expect(String(await ask(place, 'hello'))).toBe('hello')
+
+    await install.mend()
+    tunnels.more = { target: target.port, inspect: true }
+    await write()
+    program.signal('SIGHUP')
+    expect((await ready(program, 'more')).inspector).toMatch(/^http:/)
+    program.signal('SIGINT')
+    const { code, stdout } = await program.ended()
+    expect([code, stdout.match(/"event":"close"/g)?.length]).toEqual([0, 3])
   })
 
   test.for([
@@ -255,6 +393,25 @@ describe('server.update', () => {
 
 function needsSignals(context: TestContext): void {
   if (process.platform === 'win32') context.skip('Windows has no SIGHUP to send')
+}
+
+/** Name or else port of each tunnel, sorted. */
+function places(server: Server): string[] {
+  return server.tunnels.map(({ hostname, port }) => hostname ?? String(port)).sort()
+}
+
+/** A copy of the built package of which a folder is missing, until it is mended. */
+async function installedWithout(missing: string) {
+  const folder = await temporaryFolder()
+  const built = path.dirname(cli)
+  await cp(path.join(built, '../package.json'), path.join(folder.path, 'package.json'))
+  await cp(built, path.join(folder.path, 'dist'), {
+    recursive: true,
+    filter: (from) => from !== path.join(built, missing),
+  })
+  const mend = () =>
+    cp(path.join(built, missing), path.join(folder.path, 'dist', missing), { recursive: true })
+  return { ...folder, command: path.join(folder.path, 'dist/cli.js'), mend }
 }
 
 async function converse(visitor: net.Socket): Promise<void> {

@@ -6,7 +6,7 @@ import { gzipSync } from 'node:zlib'
 import type { Browser, Page } from '@playwright/test'
 import { openTunnel, type Tunnel } from 'pipe-tunnel'
 import { describe, expect, test } from 'vitest'
-import { requestsApi } from '../src/inspector-page.js'
+import { type RequestsApi, requestsApi } from '../src/inspector-page.js'
 import { serveWeb, type WebPage } from '../src/web/server.js'
 import { useChromium } from './helpers/browser.js'
 import { pipe } from './helpers/command.js'
@@ -317,6 +317,24 @@ describe('in Chromium', () => {
     view.expectNoErrors()
   })
 
+  test('the requests of a tunnel that is gone leave the page, which goes on showing another', async () => {
+    await using world = await start()
+    await using other = await openTunnel(world.target.address, { inspect: true })
+    world.api.add(other)
+    await using view = await openPage(browser(), world)
+    await world.post('/stays', 'x')
+    await (await fetch(`${other.url}/goes`, { method: 'POST' })).text()
+    await view.row('/goes').waitFor()
+    await view.row('/stays').click()
+    world.api.remove(other)
+    await view.row('/goes').waitFor({ state: 'detached' })
+    await view.detail.getByText('POST /stays', { exact: true }).waitFor()
+    await world.post('/later', 'x')
+    await view.row('/later').waitFor()
+    expect(other.requests.all).toEqual([])
+    view.expectNoErrors()
+  })
+
   test('a phone shows the list or the request', async () => {
     await using world = await start()
     await using view = await openPage(browser(), world, { viewport: { width: 360, height: 640 } })
@@ -336,6 +354,7 @@ interface World extends AsyncDisposable {
   target: SampleTarget
   tunnel: Tunnel
   page: WebPage
+  api: RequestsApi
   post(path: string, body: string | Buffer, headers?: Record<string, string>): Promise<void>
 }
 
@@ -346,11 +365,13 @@ async function start(): Promise<World> {
     response.end(`${request.method} ${request.url} ${await readAll(request)}`)
   })
   const tunnel = await openTunnel(target.address, { inspect: true })
-  const page = await serveWeb(requestsApi([tunnel]))
+  const api = requestsApi([tunnel])
+  const page = await serveWeb(api)
   return {
     target,
     tunnel,
     page,
+    api,
     async post(path, body, headers = {}) {
       await (await fetch(tunnel.url + path, { method: 'POST', body: Buffer.from(body), headers })).text()
     },

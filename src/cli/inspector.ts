@@ -5,6 +5,8 @@ export interface Inspector {
   readonly url: string
   /** Shows those of one more tunnel. */
   add(tunnel: Tunnel): void
+  /** Shows those of a tunnel no more. */
+  remove(tunnel: Tunnel): void
   close(): Promise<void>
 }
 
@@ -17,5 +19,5 @@ export async function serveInspector(): Promise<Inspector> {
   ])
   const api = requestsApi([])
   const { url, close } = await serveWeb(api)
-  return { url, close, add: (tunnel) => api.add(tunnel) }
+  return { url, close, add: (tunnel) => api.add(tunnel), remove: (tunnel) => api.remove(tunnel) }
 }

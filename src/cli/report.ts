@@ -36,7 +36,7 @@ export interface Report {
 }
 
 /** The tunnels that have names, in a configuration file. */
-export type Names = ReadonlyMap<Tunnel, string>
+export type Names = Pick<WeakMap<Tunnel, string>, 'get'>
 
 /** For people: the URL alone on `output`, so that a script can read it too, and all else on stderr. */
 export function textReport(

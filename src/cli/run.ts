@@ -1,5 +1,5 @@
 import { setImmediate } from 'node:timers/promises'
-import { TunnelError } from '../errors.js'
+import { reasonOf, TunnelError } from '../errors.js'
 import type { LocalOptions } from '../local-options.js'
 import { invalidOption } from '../options.js'
 import type { Tunnel } from '../tunnel.js'
@@ -68,7 +68,10 @@ export interface Run {
   names?: Names
   /** What runs behind `--`. */
   command?: string[] | undefined
-  /** Reads the configuration file again, at SIGHUP; what it opens is to be shown. It never rejects. */
+  /**
+   * Reads the configuration file again, at SIGHUP; what it opens is to be shown, which rejects where the page can't be served. It never
+   * rejects itself.
+   */
   reload?(show: (tunnel: Tunnel) => Promise<void>, signal: AbortSignal): Promise<void>
   /** Whether a page shows the requests of this tunnel. Left out: where `--inspect` says so, those of all. */
   inspects?(tunnel: Tunnel): boolean
@@ -88,6 +91,11 @@ export async function run(
   const tunnels = new Set<Tunnel>()
   /** Served from the first tunnel on that it shows. */
   let page: Promise<Inspector> | undefined
+  let isPageTold = false
+  const servePage = () => {
+    page ??= serveInspector()
+    return page
+  }
   /** What is still under way: tunnels until their end, and changes to them. */
   const pending = new Set<Promise<void>>()
   const follow = (work: Promise<void>) => {
@@ -96,16 +104,28 @@ export async function run(
   }
   const show = async (tunnel: Tunnel) => {
     tunnels.add(tunnel)
-    const isFirst = page === undefined
-    const isShown = inspects(tunnel)
-    if (isShown) page ??= serveInspector()
-    const shown = isShown ? await page : undefined
+    let shown: Inspector | undefined
+    let failure: unknown
+    try {
+      if (inspects(tunnel)) shown = await servePage()
+    } catch (error) {
+      failure = error
+      // The next one may be served.
+      page = undefined
+    }
     shown?.add(tunnel)
     announce(tunnel, report, shown?.url)
-    if (shown && isFirst) report.inspector(shown.url)
-    follow(watch(tunnel, report).then(() => void tunnels.delete(tunnel)))
+    if (shown && !isPageTold) report.inspector(shown.url)
+    isPageTold ||= shown !== undefined
+    follow(
+      watch(tunnel, report).then(() => {
+        tunnels.delete(tunnel)
+        shown?.remove(tunnel)
+      }),
+    )
     // It may have been opened while all were closed.
     if (stop.signal.aborted) tunnel.close()
+    if (failure) throw new Error(`it is open, but no page can show its requests: ${reasonOf(failure)}`)
   }
   const allDone = async () => {
     while (pending.size > 0) await Promise.all(pending)
@@ -131,6 +151,8 @@ export async function run(
       report.waiting(readWait(wait) / 1_000)
     }
     const first = await opened
+    // Before any is announced: without the page that was asked for, nothing begins.
+    if (first.some(inspects)) await servePage()
     for (const tunnel of first) await show(tunnel)
     if (!command) report.open([...tunnels])
     if (command) {

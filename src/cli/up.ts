@@ -2,6 +2,7 @@ import { isDeepStrictEqual } from 'node:util'
 import { reasonOf, TunnelError } from '../errors.js'
 import { type LinkOptions, type OpenedGroup, openGroup, type WantedTunnel } from '../open-tunnel.js'
 import type { Tunnel } from '../tunnel.js'
+import { ChosenAddresses } from './chosen.js'
 import { readConfig } from './config.js'
 import { type LinkArguments, readLink, readTunnels } from './config-tunnels.js'
 import { GRACE, writeLine } from './exit.js'
@@ -35,11 +36,13 @@ interface Wanted {
 
 /** The tunnels of a configuration file, over one control connection. */
 class FileTunnels {
-  readonly names = new Map<Tunnel, string>()
+  /** Also of those that are closed, as long as something is told of them. */
+  readonly names = new WeakMap<Tunnel, string>()
   readonly #wantedNames: string[]
   readonly #options: UpArguments
   /** Those that are open, with what they were opened with. */
   readonly #open = new Map<string, { wanted: WantedTunnel; tunnel: Tunnel }>()
+  readonly #chosen = new ChosenAddresses()
   #running: { link: LinkOptions; group: OpenedGroup } | undefined
   /** One reading after the other. */
   #reloaded = Promise.resolve()
@@ -121,7 +124,9 @@ class FileTunnels {
     const missing = [...tunnels].filter(([name]) => !this.#open.has(name))
     const opened = missing.map(async ([name, wanted]) => {
       try {
-        const tunnel = await group.open(wanted, { signal })
+        const tunnel = await this.#chosen.open(name, wanted, tunnels.values(), (one) =>
+          group.open(one, { signal }),
+        )
         this.#add(name, wanted, tunnel)
         await show(tunnel)
       } catch (error) {
@@ -137,6 +142,7 @@ class FileTunnels {
   #add(name: string, wanted: WantedTunnel, tunnel: Tunnel): void {
     this.names.set(tunnel, name)
     this.#open.set(name, { wanted, tunnel })
+    this.#chosen.note(name, wanted, tunnel)
     tunnel.closed.then(() => {
       // One that was lost is opened again by the next reading.
       if (this.#open.get(name)?.tunnel === tunnel) this.#open.delete(name)

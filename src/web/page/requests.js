@@ -69,6 +69,15 @@ export function open(view, tools) {
     download('requests.har', JSON.stringify(har, null, 2))
   }
 
+  /** Shows what there is, and no more what is gone. */
+  async function refresh() {
+    const all = await get('requests')
+    const ids = new Set(all.map(({ id }) => id))
+    for (const id of [...list.rows.keys()]) if (!ids.has(id)) list.remove(id)
+    for (const request of all) add(request)
+    list.tell()
+  }
+
   function clear() {
     for (const id of [...list.rows.keys()]) list.remove(id)
     newest = 0
@@ -83,16 +92,11 @@ export function open(view, tools) {
   }
 
   return {
-    events: ['requests', 'clear'],
-    async refresh() {
-      const all = await get('requests')
-      const ids = new Set(all.map(({ id }) => id))
-      if ([...list.rows.keys()].some((id) => !ids.has(id))) clear()
-      for (const request of all) add(request)
-      list.tell()
-    },
+    events: ['requests', 'clear', 'gone'],
+    refresh,
     update(event, data) {
       if (event === 'clear') return clear()
+      if (event === 'gone') return attempt(refresh)
       for (const request of data) add(request)
       list.tell()
       const own = data.find(({ id }) => id === list.chosen)
