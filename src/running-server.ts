@@ -127,6 +127,7 @@ export class RunningServer extends Emitter<ServerEvents> implements Server {
     this.#options = options
     this.#settings = settings
     this.#reception.door.limits = settings
+    this.#front?.limit(settings.httpConnections)
     for (const name of this.#secrets.replace(settings.secrets)) this.#dismiss(name)
   }
 

@@ -8,7 +8,7 @@ import { describe, expect, type TestContext, test } from 'vitest'
 import { cli, freePort, type Program, pipe, pipeInShell, start, temporaryFolder } from './helpers/command.js'
 import { project, ready } from './helpers/project.js'
 import { echoTarget, httpTarget } from './helpers/targets.js'
-import { ask, visit } from './helpers/visitor.js'
+import { ask, ending, visit } from './helpers/visitor.js'
 
 const SECRET = 'correct-horse-battery'
 const OTHER = 'quite-another-secret'
@@ -381,6 +381,29 @@ describe('server.update', () => {
     await expect(openTunnel(target.port, { server })).rejects.toMatchObject({ code: 'limit-reached' })
     expect(String(await ask(before, 'hello'))).toBe('hello')
     expect(server.secret).toBe(SECRET)
+  })
+
+  test('changes at once how many connections to the HTTP port there may be', async () => {
+    await using server = await createServer({ http: { port: 0 }, limits: { httpConnections: 1 } })
+    const place = { port: server.httpPort as number }
+    const answered = async (visitor: net.Socket) => {
+      visitor.write('GET / HTTP/1.1\r\nHost: nobody.localhost\r\n\r\n')
+      const [answer] = await once(visitor, 'data')
+      return String(answer).split('\r\n')[0]
+    }
+    const first = await visit(place)
+    expect(await ending(await visit(place))).toMatch(/end|reset/)
+
+    await server.update({ limits: { httpConnections: 2 } })
+    const second = await visit(place)
+    expect(await answered(second)).toBe('HTTP/1.1 404 Not Found')
+    await server.update({ limits: {} })
+    const third = await visit(place)
+    expect(await answered(third)).toBe('HTTP/1.1 404 Not Found')
+    await server.update({ limits: { httpConnections: 1 } })
+    expect(await ending(await visit(place))).toMatch(/end|reset/)
+    expect(await answered(first)).toBe('HTTP/1.1 404 Not Found')
+    for (const visitor of [first, second, third]) visitor.destroy()
   })
 
   test('refuses what can not change while it runs', async () => {

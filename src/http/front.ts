@@ -43,6 +43,8 @@ export interface FrontOptions {
 export interface Front {
   readonly port: number
   readonly names: Names
+  /** Changes how many connections there may be from now on; those that there are stay. */
+  limit(maxConnections: number): void
   /** Stops listening, and ends connections that carry no request. */
   stop(): void
   /** Resolves when all are closed; those that are not after `grace` milliseconds are cut. */
@@ -69,6 +71,9 @@ export async function openFront(settings: HttpSettings, options: FrontOptions): 
   return {
     port: listener.port,
     names,
+    limit(maxConnections) {
+      for (const server of servers) server.maxConnections = maxConnections
+    },
     stop() {
       closed ??= listener.close()
     },
