@@ -208,14 +208,25 @@ try {
 }
 await end()
 
-/** A complaint of the parser, and where a target is missing, what became of it. */
+/** A complaint of the parser; where a target is missing, what became of it, and where an option is of a tunnel in a file, so much. */
 function explain(message: string): string {
   const said = message.replace(/^error: /, 'pipe: ')
+  const [, unknown] = /^pipe: unknown option '(--[\w-]+)/.exec(said) ?? []
+  const ofTunnel = args[2] === 'up' && exposeCommand.options.find(({ long }) => long === unknown)
+  if (ofTunnel)
+    return `pipe: unknown option '${unknown}': the file says it of each tunnel, as ${nameInFile(ofTunnel)} beside its target\n`
   const [, taken] = /^pipe: missing required argument/.test(said)
     ? (/ --wait[ =](\S+)/.exec(args.join(' ')) ?? [])
     : []
   if (taken === undefined) return said
   return said.replace(/\n$/, `: ${taken} was taken as the seconds of --wait, so write the target first\n`)
+}
+
+/** How a configuration file calls what is an option of `pipe expose`. */
+function nameInFile(option: Option): string {
+  const name = option.attributeName()
+  if (conditionOptions.includes(option)) return `conditions.${name}`
+  return name === 'wait' ? 'waitForTarget' : name
 }
 
 function splitArguments(argv: string[]): [args: string[], command?: string[]] {
