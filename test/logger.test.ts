@@ -4,6 +4,7 @@ import { createServer, forward, type Logger, openTunnel, type ServerOptions } fr
 import { describe, expect, test, vi } from 'vitest'
 import { pipe, pipeToEnd } from './helpers/command.js'
 import { brokenLink } from './helpers/link.js'
+import { project } from './helpers/project.js'
 import { echoTarget } from './helpers/targets.js'
 import { ask, ending, visit } from './helpers/visitor.js'
 
@@ -155,6 +156,23 @@ describe('pipe server', () => {
     }
     expect(objects.find(({ level }) => level === 'debug')).toMatchObject({ bytesIn: 5, bytesOut: 5 })
     expect(objects.at(-1)?.msg).toBe(`the server at ${address} is closed`)
+  })
+
+  test('names in a line for people the secret by which a client came, where secrets have names', async () => {
+    const secrets = { ci: { secret: SECRET } }
+    await using folder = await project({
+      'pipe.config.json': { server: { port: 0, secret: 'nobody has named it', secrets } },
+    })
+    await using server = pipe(['server'], { cwd: folder.path })
+    const address = await server.stdout.line(/^pipe:/)
+    const named = await openTunnel(3000, { server: address, secret: SECRET })
+    await using unnamed = await openTunnel(3000, { server: address, secret: 'nobody has named it' })
+    await named.close()
+
+    const at = (port: number) => `at 127\\.0\\.0\\.1:${port} for 127\\.0\\.0\\.1:\\d+`
+    await server.stderr.line(new RegExp(`opened tunnel \\w+ ${at(named.port)} \\(secret ci\\)$`))
+    await server.stderr.line(new RegExp(`closed tunnel \\w+ ${at(named.port)} \\(secret ci\\)$`))
+    await server.stderr.line(new RegExp(`opened tunnel \\w+ ${at(unnamed.port)}$`))
   })
 
   test.each(['pretty', 'json'])('--log-level warn leaves out in %s what went well', async (format) => {

@@ -1,4 +1,5 @@
 import { type Logger, type LogLevel, logLevels } from '../logger.js'
+import { DEFAULT_NAME } from '../secrets.js'
 import { writeLine } from './exit.js'
 import { inFlags } from './flags.js'
 
@@ -22,9 +23,12 @@ export async function openLog({ logLevel, logFormat }: LogArguments): Promise<Lo
 }
 
 function prettyLogger(least: LogLevel, write: (line: string) => void): Logger {
-  const at = (level: LogLevel) => (_fields: object, message: string) => {
+  const at = (level: LogLevel) => (fields: { secretName?: string }, message: string) => {
     if (logLevels.indexOf(level) < logLevels.indexOf(least)) return
-    write(`${new Date().toISOString()} ${inFlags(message)}`)
+    const { secretName = DEFAULT_NAME } = fields
+    // Where there is one secret alone, nobody has named it.
+    const by = secretName === DEFAULT_NAME ? '' : ` (secret ${secretName})`
+    write(`${new Date().toISOString()} ${inFlags(message)}${by}`)
   }
   return { debug: at('debug'), info: at('info'), warn: at('warn'), error: at('error') }
 }
