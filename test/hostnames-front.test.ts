@@ -13,7 +13,7 @@ const tellHeaders: http.RequestListener = (incoming, response) =>
 
 async function headersFrom(
   http: ServerOptions['http'],
-  sent: Record<string, string>,
+  sent: http.OutgoingHttpHeaders,
 ): Promise<Record<string, string>> {
   await using place = await httpWorld(tellHeaders, {}, { http })
   return JSON.parse(
@@ -75,6 +75,26 @@ describe('X-Forwarded headers', () => {
     await textOf(await request(place.tunnel.url, { agent: place.tunnel.agent, headers }))
 
     expect((await came)[0].visitor.address).toBe(address)
+  })
+
+  test.each([
+    ['added to the line of the visitor', 'http, https', 'evil.test, shop.example.com'],
+    ['added lines of its own', ['http', 'https'], ['evil.test', 'shop.example.com']],
+    ['added a list to a list', ['http', 'http,https'], ['evil.test, evil.test', 'x, shop.example.com']],
+    ['left nothing behind its own', 'http, https,', 'evil.test, shop.example.com, ,'],
+  ])('are what a trusted proxy said itself, where it has %s', async (_what, proto, host) => {
+    const sent = { 'X-Forwarded-Proto': proto, 'X-Forwarded-Host': host }
+    const heard = await headersFrom({ port: 0, trustedProxies: ['127.0.0.0/8'] }, sent)
+    expect(heard).toMatchObject({
+      'x-forwarded-proto': 'https',
+      'x-forwarded-host': 'shop.example.com',
+    })
+  })
+
+  test('are what the server sees itself, where a trusted proxy says nothing in them', async () => {
+    const sent = { 'X-Forwarded-Proto': ' , ', 'X-Forwarded-Host': '' }
+    const heard = await headersFrom({ port: 0, trustedProxies: ['127.0.0.0/8'] }, sent)
+    expect(heard).toMatchObject({ 'x-forwarded-proto': 'http', 'x-forwarded-host': heard.host })
   })
 
   test('decide who may visit, for each request of a proxy', async () => {

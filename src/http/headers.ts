@@ -50,14 +50,20 @@ export function originOf(
 ): Origin {
   const host = valuesOf(rawHeaders, 'host')[0] ?? ''
   if (!isTrusted(peer)) return origin(peer, peer, scheme, host, false)
-  const chain = valuesOf(rawHeaders, 'x-forwarded-for').flatMap((value) => value.split(','))
-  const path = [...chain.map((entry) => withoutPort(entry.trim())).filter(Boolean), peer]
+  const path = [...listOf(rawHeaders, 'x-forwarded-for').map(withoutPort), peer]
   // The last that no proxy of ours is: what stands in front of it, it may have made up.
   let at = path.length - 1
   while (at > 0 && isTrusted(path[at] ?? '') && net.isIP(path[at - 1] ?? '')) at--
-  const told = (name: string) => valuesOf(rawHeaders, name)[0]
+  // The last is what the trusted peer itself has said, where it adds to what came to it.
+  const told = (name: string) => listOf(rawHeaders, name).at(-1)
   const proto = told('x-forwarded-proto') ?? scheme
   return origin(path[at] ?? peer, path.join(', '), proto, told('x-forwarded-host') ?? host, true)
+}
+
+/** What a header lists, in however many lines. */
+function listOf(rawHeaders: readonly string[], name: string): string[] {
+  const entries = valuesOf(rawHeaders, name).flatMap((value) => value.split(','))
+  return entries.map((entry) => entry.trim()).filter(Boolean)
 }
 
 /** Some proxies tell the port of the visitor as well: `192.0.2.1:5678`, `[2001:db8::1]:5678`. */
