@@ -12,7 +12,9 @@ import { makeCertificate } from './helpers/certificate.js'
 import { freePort, pipeToEnd, temporaryFolder } from './helpers/command.js'
 import { deploy } from './helpers/compose.js'
 import { image, needsDocker } from './helpers/docker.js'
+import { compile } from './helpers/installed.js'
 import { needs, run } from './helpers/programs.js'
+import { project } from './helpers/project.js'
 import { readRepository } from './helpers/snippets.js'
 
 const repository = fileURLToPath(new URL('..', import.meta.url))
@@ -157,6 +159,19 @@ describe('fly.toml', () => {
 })
 
 describe('kubernetes.yaml', () => {
+  test('has what the API of Kubernetes has, and nothing else', async () => {
+    const text = await read('kubernetes.yaml')
+    const misspelt = text.replace('readOnlyRootFilesystem:', 'readOnlyRootFileSystem:')
+    const files = { 'right.ts': literals(text), 'wrong.ts': literals(misspelt) }
+    await using folder = await project(files, ['kubernetes-types'])
+    const settings = { module: 'esnext', moduleResolution: 'bundler' }
+    const told = await compile({ ...folder, packed: [] }, settings, Object.keys(files)).then(() => '', String)
+
+    expect(told.match(/^.*error TS.*$/gm)).toEqual([
+      expect.stringMatching(/^wrong\.ts.*readOnlyRootFileSystem\W+ does not exist in type 'SecurityContext'/),
+    ])
+  })
+
   test('holds together', async () => {
     const { deployment, container, services, secretName, backend } = await readKubernetes()
     const { labels } = deployment.spec.template.metadata
@@ -218,6 +233,17 @@ interface Fly {
 
 async function readFly(): Promise<Fly> {
   return parseToml(await read('fly.toml')) as unknown as Fly
+}
+
+/** The documents as TypeScript. Only of a literal, a name that its type does not have is a mistake. */
+function literals(text: string): string {
+  const lines = parseAllDocuments(text).map((one, index) => {
+    const { apiVersion, kind } = one.toJS() as { apiVersion: string; kind: string }
+    const [version = '', group = 'core'] = apiVersion.split('/').reverse()
+    const type = `import('kubernetes-types/${group.replace('.k8s.io', '')}/${version}').${kind}`
+    return `export const one${index}: ${type} = ${JSON.stringify(one)}\n`
+  })
+  return lines.join('')
 }
 
 async function readKubernetes() {
