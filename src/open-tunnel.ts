@@ -18,7 +18,7 @@ import { checkInteger, checkNames, checkPort, invalidOption, MAX_TIMEOUT } from 
 import { untilItWorks } from './retry.js'
 import { createServer } from './server.js'
 import type { Server } from './server-info.js'
-import { ServerLink } from './server-link.js'
+import { type Control, ServerLink } from './server-link.js'
 import type { Target } from './target.js'
 import type { ClientTls } from './tls-options.js'
 import type { Tunnel } from './tunnel.js'
@@ -144,13 +144,17 @@ export async function openGroup(wanted: WantedTunnel[], options: LinkOptions): P
       unref,
     })
     let last: unknown
+    const logIn = () => (retry ? link.logInSoon(timeout, aborted) : link.logIn(aborted))
     const attempt = () =>
       openThrough(
         link,
+        logIn,
         locals,
         { maxReconnects, unref, release: async () => embedded?.close() },
         aborted,
       ).catch((error) => {
+        // One that ran out of all time has nothing else to tell.
+        aborted.throwIfAborted()
         last = error
         throw error
       })
@@ -196,11 +200,12 @@ function embedServer(
 /** One attempt. What it has opened is closed where it fails. */
 async function openThrough(
   link: ServerLink,
+  logIn: () => Promise<Control>,
   locals: Omit<OpenOptions, 'release'>[],
   { release, ...options }: ClientOptions & { release(): Promise<void> },
   aborted: AbortSignal,
 ): Promise<{ group: TunnelGroup; tunnels: Tunnel[] }> {
-  const client = new Client(link, await link.logIn(aborted), options)
+  const client = new Client(link, await logIn(), options)
   const group = new TunnelGroup(client, release)
   try {
     return { group, tunnels: await Promise.all(locals.map((one) => group.open(one, aborted))) }

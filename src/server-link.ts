@@ -20,7 +20,7 @@ import { reset } from './stream.js'
  */
 const RECONNECT_TIMEOUT = 3_000
 
-/** How long one attempt to reconnect may take in all, in milliseconds. */
+/** How long one of several attempts may take in all, in milliseconds. */
 const ATTEMPT_TIMEOUT = 10_000
 
 /**
@@ -82,6 +82,16 @@ export class ServerLink {
       throw toTunnelError(error, 'server-unreachable', failure, next)
     })
     return this.#logIn(socket, undefined, aborted)
+  }
+
+  /**
+   * The same where another attempt may follow within `timeout` milliseconds: one has half of them at most, as what accepts the connection may
+   * never say anything.
+   */
+  logInSoon(timeout: number, signal: AbortSignal): Promise<Control> {
+    const doing = `logging in at ${formatAddress(this.server)}`
+    const timed = { timeout: Math.min(Math.ceil(timeout / 2), ATTEMPT_TIMEOUT), signal }
+    return withDeadline(doing, timed, (aborted) => this.logIn(aborted))
   }
 
   /** The same after a loss, as often as it takes. */

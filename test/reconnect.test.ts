@@ -695,6 +695,29 @@ describe('openTunnel with retry', () => {
     second.end()
   })
 
+  test('tries again where a connection is accepted, and then nothing is said', async () => {
+    await using server = await fakeServer()
+    const opening = openTunnel(3000, { server, port: 4_000, retry: true, timeout: 10_000 })
+    await server.accept()
+    const second = await (await server.accept()).admit()
+    await second.receive('forward')
+    second.send({ type: 'forwarded', tunnel: 1, host: null, port: 4_000 })
+    await using tunnel = await opening
+
+    expect(tunnel.port).toBe(4_000)
+    second.end()
+  })
+
+  test('tells that nothing was said, once, when its time is over', async () => {
+    await using server = await fakeServer()
+    await expect(openTunnel(3000, { server, retry: true, timeout: 3_000 })).rejects.toMatchObject({
+      code: 'timeout',
+      message: expect.stringMatching(
+        /^opening a tunnel .* took longer than 3000 ms \(logging in at .* took longer than 1500 ms\)$/,
+      ),
+    })
+  })
+
   test('tells the last reason when its time is over', async () => {
     const { port } = await closedServer()
     await expect(
