@@ -78,7 +78,7 @@ export interface Server extends EventEmitter<ServerEvents>, AsyncDisposable {
   revoke(name: string): void
   /**
    * Changes options while it runs; those that are left out stay as they are. Secrets that are not among `secrets` any more are
-   * revoked. Lists and new secrets hold at once, `ports` and `limits` for clients that log in from then on. Rejects with
+   * revoked. Lists and new secrets hold at once, `ports` and the limits of a client for those that log in from then on. Rejects with
    * `invalid-option`, and then nothing has changed.
    */
   update(changes: ServerChanges): Promise<void>
