@@ -87,21 +87,22 @@ describe('pipe up', () => {
       const tunnels = {
         port: { target: target.port, ...both },
         name: { target: target.port, hostname: true, ...both },
+        datagrams: { target: `udp:127.0.0.1:${target.port}`, ...both },
       }
       return folder.write('pipe.config.json', { to: server.address, tunnels })
     }
     await using folder = await project({})
     await write({})
     await using program = pipe(['up', '--json'], { cwd: folder.path })
-    await ready(program, 'name')
+    await ready(program, 'datagrams')
     const before = places(server)
 
     await write({ allow: ['127.0.0.1'] })
-    await reload(program, /: 2 closed, 2 opened, 0 unchanged$/)
+    await reload(program, /: 3 closed, 3 opened, 0 unchanged$/)
     await folder.write('pipe.config.json', { to: server.address, tunnels: { other: target.port } })
-    await reload(program, /: 2 closed, 1 opened, 0 unchanged$/)
+    await reload(program, /: 3 closed, 1 opened, 0 unchanged$/)
     await write({ deny: ['192.0.2.1'] })
-    await reload(program, /: 1 closed, 2 opened, 0 unchanged$/)
+    await reload(program, /: 1 closed, 3 opened, 0 unchanged$/)
 
     expect(places(server)).toEqual(before)
   })
