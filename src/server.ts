@@ -21,18 +21,21 @@ export async function createServer(options: ServerOptions = {}): Promise<Server>
   const where = hosts.map((host) => formatAddress({ host, port })).join(' and ')
   return withDeadline(`listening on ${where}`, { timeout, signal }, async (aborted) => {
     const security = await untilAborted(serverSecurity(settings.tls, settings.secrets), aborted)
-    const front = await frontOf(settings, aborted, (error) => server.reportCaddy(error))
+    // Caddy may be lost before there is one, or where there will be none.
+    let server: RunningServer | undefined
+    const front = await frontOf(settings, aborted, (error) => server?.reportCaddy(error))
     const listener = await listenOnAll<Socket>(
       settings,
-      (socket, client) => server.accept(socket, client),
+      (socket, client) => server?.accept(socket, client),
       (address, take) => listenTcp({ ...address, unref, aborted }, take),
-    ).catch((error) => {
+    ).catch(async (error) => {
       front?.stop()
-      front?.finish(0)
+      // A process that ends over this would leave behind what Caddy was told.
+      if (front) await untilAborted(front.finish(0), aborted).catch(() => {})
       throw error
     })
     // No client is handed over before the event loop turns, and by then the server is there.
-    const server = new RunningServer(listener, options, settings, security, front)
+    server = new RunningServer(listener, options, settings, security, front)
     if (settings.logger) logServer(server, settings.logger)
     return server
   })

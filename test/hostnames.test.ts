@@ -228,6 +228,19 @@ describe('openTunnel looks whether its URL leads to it', () => {
     })
   })
 
+  test('and says that what answers there speaks another protocol', async () => {
+    await using other = await serveHttp(({ socket }) => {
+      socket.write('HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: other\r\n\r\n')
+    })
+    const domain = `http://tunnels.localhost:${other.port}`
+    await using server = await createServer({ http: { port: 0, domain } })
+
+    await expect(openTunnel(served, { server, hostname: 'shop', timeout: 3_000 })).rejects.toMatchObject({
+      code: 'url-unreachable',
+      message: expect.stringContaining('an upgrade that nobody has asked for'),
+    })
+  })
+
   test('and waits for what stands in front', async () => {
     const port = await freePort()
     await using server = await createServer({ http: { port: 0, domain: `http://tunnels.localhost:${port}` } })

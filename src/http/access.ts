@@ -4,6 +4,7 @@ import { reasonOf, TunnelError } from '../errors.js'
 import { lookupForConnect } from '../lookup.js'
 import { PROBE_PATH } from '../protocol.js'
 import { untilItWorks } from '../retry.js'
+import { responseTo } from './response.js'
 
 /** Milliseconds that one look at the URL may take. */
 const PROBE_TIMEOUT = 5_000
@@ -62,9 +63,7 @@ async function probe({ url, probe: expected }: PublicName, signal: AbortSignal):
     // Whether visitors trust the certificate is up to them: the authority may be one that only they know.
     rejectUnauthorized: false,
   }
-  const answer = await new Promise<IncomingMessage>((resolve, reject) => {
-    request(new URL(PROBE_PATH, url), options, resolve).on('error', reject).end()
-  }).catch((error) => {
+  const answer = await responseTo(request(new URL(PROBE_PATH, url), options).end()).catch((error) => {
     throw signal.aborted ? signal.reason : unreachable(url, error)
   })
   const text = await textOf(answer)

@@ -1,12 +1,12 @@
 /** Caddy's admin API (caddyserver.com/docs/api), of which the whole configuration is read and written at once. */
-import { once } from 'node:events'
 import http from 'node:http'
 import { isDeepStrictEqual } from 'node:util'
 import type { Aborted } from '../deadline.js'
-import { printable, reasonOf, TunnelError } from '../errors.js'
+import { printable, reasonOf, TunnelError, toTunnelError } from '../errors.js'
 import { untilItWorks } from '../retry.js'
 import { dialTcp } from '../tcp.js'
 import type { CaddyConfig } from './caddy-config.js'
+import { responseTo } from './response.js'
 
 /** Most bytes of a configuration. */
 const MAX_CONFIG = 16_777_216
@@ -41,7 +41,7 @@ export async function findCaddy(admin: URL, aborted: Aborted): Promise<WayToCadd
 
 /**
  * Changes the configuration, unless that makes no difference; tells whether it did. Nothing that somebody else changes meanwhile gets
- * lost: the change is made again then. Rejects as `request` does, and with what `change` throws.
+ * lost: the change is made again then. Rejects as `request` does, and with the `TunnelError` that `change` throws.
  */
 export async function changeConfig(
   admin: URL,
@@ -52,16 +52,30 @@ export async function changeConfig(
     untilItWorks(() => request(admin, { ...options, signal }, content), { ...PATIENCE, signal })
   for (let attempt = 1; attempt <= ATTEMPTS; attempt++) {
     const { body, etag } = await ask({ method: 'GET' })
-    const config = parseConfig(admin, body)
-    const changed = await change(config)
-    if (isDeepStrictEqual(changed, config)) return false
+    const changed = await changedText(parseConfig(admin, body), change).catch((error) => {
+      throw toTunnelError(
+        error,
+        'caddy-failed',
+        `the configuration at ${admin.origin} is not as Caddy has it`,
+      )
+    })
+    if (changed === undefined) return false
     // Any part could be written alone, but each time Caddy loads all of it anew.
     const headers = { 'content-type': 'application/json', ...(etag && { 'if-match': etag }) }
-    const { status } = await ask({ method: 'POST', headers }, JSON.stringify(changed))
+    const { status } = await ask({ method: 'POST', headers }, changed)
     if (status !== PRECONDITION_FAILED) return true
   }
   const message = `the configuration of Caddy at ${admin.origin} was changed ${ATTEMPTS} times meanwhile: try again`
   throw new TunnelError('caddy-failed', message)
+}
+
+/** What is to be written; undefined where there is no difference. */
+async function changedText(
+  config: CaddyConfig | null,
+  change: (config: CaddyConfig | null) => Promise<CaddyConfig | null>,
+): Promise<string | undefined> {
+  const changed = await change(config)
+  return isDeepStrictEqual(changed, config) ? undefined : JSON.stringify(changed)
 }
 
 function parseConfig(admin: URL, body: string): CaddyConfig | null {
@@ -84,16 +98,15 @@ interface Answer {
 /** Rejects with `caddy-unreachable`, with `caddy-failed` for what Caddy does not take, or with the signal's reason. */
 async function request(admin: URL, options: http.RequestOptions, content?: string): Promise<Answer> {
   const sent = http.request(new URL('/config/', admin), { ...options, agent: false })
-  sent.on('error', requestOnError).end(content)
   try {
-    const [response] = (await once(sent, 'response')) as [http.IncomingMessage]
+    const response = await responseTo(sent.end(content))
     let body = ''
     for await (const chunk of response.setEncoding('utf8')) {
       body += chunk
-      if (body.length > MAX_CONFIG) throw new Error(`a configuration of more than ${MAX_CONFIG} bytes`)
+      if (body.length > MAX_CONFIG) throw tooLong(admin)
     }
     const { statusCode: status = 0, headers, trailers } = response
-    if (status !== 200 && status !== PRECONDITION_FAILED) throw refused(status, body)
+    if (status !== 200 && status !== PRECONDITION_FAILED) throw refused(admin, options.method, status, body)
     return { status, body, etag: trailers.etag ?? headers.etag }
   } catch (error) {
     sent.destroy()
@@ -103,17 +116,23 @@ async function request(admin: URL, options: http.RequestOptions, content?: strin
   }
 }
 
-/** It comes again where the answer breaks off. */
-function requestOnError() {}
-
 function unreachable(admin: URL, error: unknown): TunnelError {
   const message = `no Caddy answers at ${admin.origin} (${reasonOf(error)}): is it running, and is its admin API there?`
   return new TunnelError('caddy-unreachable', message, { cause: error })
 }
 
-function refused(status: number, body: string): TunnelError {
+function tooLong({ origin }: URL): TunnelError {
+  const message = `what answers at ${origin} says more than ${MAX_CONFIG} characters: is that the admin API of Caddy?`
+  return new TunnelError('caddy-failed', message)
+}
+
+function refused({ origin }: URL, method: string | undefined, status: number, body: string): TunnelError {
   // `{"error":"…"}`
   const reason = /"error":\s*"((?:[^"\\]|\\.)*)"/.exec(body)?.[1] ?? body
-  const message = `Caddy did not take its new configuration (${status}, ${printable(reason).slice(0, 500)}): its log may tell more`
+  const told = [status, printable(reason).slice(0, 500)].filter(Boolean).join(', ')
+  const message =
+    method === 'GET'
+      ? `what answers at ${origin} does not tell its configuration (${told}): is that the admin API of Caddy, and open to this machine?`
+      : `Caddy did not take its new configuration (${told}): its log may tell more`
   return new TunnelError('caddy-failed', message)
 }

@@ -5,6 +5,7 @@ import type net from 'node:net'
 import { formatAddress } from '../address.js'
 import { listening } from '../listener.js'
 import { askPath } from './caddy-config.js'
+import { responseTo } from './response.js'
 
 /** How long another server may take to say that it is there, in milliseconds. */
 const ANSWER_TIMEOUT = 1_000
@@ -46,10 +47,11 @@ export async function listenForAsk(
 
 /** Whether the server answers that told Caddy to ask there. */
 export async function isAnswered(ask: string): Promise<boolean> {
-  const sent = http.get(ask, { agent: false, signal: AbortSignal.timeout(ANSWER_TIMEOUT) })
-  sent.on('error', () => {})
+  const signal = AbortSignal.timeout(ANSWER_TIMEOUT)
+  let sent: http.ClientRequest | undefined
   try {
-    const [response] = (await once(sent, 'response')) as [http.IncomingMessage]
+    sent = http.get(ask, { agent: false, signal })
+    const response = await responseTo(sent)
     let body = ''
     for await (const chunk of response.setEncoding('utf8')) {
       body += chunk
@@ -59,6 +61,6 @@ export async function isAnswered(ask: string): Promise<boolean> {
   } catch {
     return false
   } finally {
-    sent.destroy()
+    sent?.destroy()
   }
 }

@@ -2,7 +2,7 @@
 import { type Address, formatAddress } from '../address.js'
 import { TunnelError } from '../errors.js'
 
-/** Caddy's configuration, as far as it is understood here (caddyserver.com/docs/json). */
+/** Caddy's configuration, as far as it is understood here (caddyserver.com/docs/json). What is left out may be null as well. */
 export interface CaddyConfig {
   apps?: { http?: HttpApp; tls?: TlsApp }
 }
@@ -91,8 +91,8 @@ const wildcardOf = (domain: string) => `*.${domain}`
 
 /** Hosts of the domain that Caddy has sites for by itself. */
 function otherHosts(http: HttpApp, domain: string): string[] {
-  const hosts = [...routesOf(httpsServer(http))].flatMap(({ match = [] }) =>
-    match.flatMap(({ host = [] }) => host),
+  const hosts = [...routesOf(httpsServer(http))].flatMap(({ match }) =>
+    (match ?? []).flatMap(({ host }) => host ?? []),
   )
   return [...new Set(hosts.map((host) => host.toLowerCase()))].filter((host) => isIn(host, domain))
 }
@@ -112,19 +112,19 @@ function addRoute(http: HttpApp, others: string[], { domain, upstream }: Site): 
     return
   }
   server.routes = [route, ...(server.routes ?? [])]
-  const { tls_connection_policies: policies = [] } = server
+  const policies = server.tls_connection_policies ?? []
   if (policies.length === 0 || policies.some(({ match }) => !match)) return
   policies.push({ '@id': `${idPrefix(domain)}connections`, match: { sni: [wildcardOf(domain)] } })
 }
 
 function addPolicies(automation: Automation, others: string[], { domain, ask }: Site): void {
-  const { policies = [] } = automation
-  const isGeneral = ({ subjects = [] }: Policy) =>
-    subjects.length === 0 || subjects.some((one) => takesMore(one, domain))
+  const policies = automation.policies ?? []
+  const isGeneral = ({ subjects }: Policy) =>
+    !subjects?.length || subjects.some((one) => takesMore(one, domain))
   // Behind the policies of single names, and in front of the one that would take all.
   const found = policies.findIndex(isGeneral)
   const at = found < 0 ? policies.length : found
-  const covered = new Set(policies.slice(0, at).flatMap(({ subjects = [] }) => subjects))
+  const covered = new Set(policies.slice(0, at).flatMap(({ subjects }) => subjects ?? []))
   const uncovered = others.filter((host) => !covered.has(host))
   const rest: Policy = { ...policies[found] }
   if (!rest.issuers && INTERNAL.test(domain)) rest.issuers = [{ module: 'internal' }]
@@ -145,14 +145,12 @@ function takesMore(pattern: string, domain: string): boolean {
   return given.length === labels.length && given.every((one, i) => one === '*' || one === labels[i])
 }
 
-const httpsPort = ({ https_port: port = HTTPS_PORT }: HttpApp) => port
+const httpsPort = ({ https_port: port }: HttpApp) => port ?? HTTPS_PORT
 
 /** The server that takes https. */
 function httpsServer(http: HttpApp): HttpServer | undefined {
   const port = httpsPort(http)
-  return Object.values(http.servers ?? {}).find(({ listen = [] }) =>
-    listen.some((one) => listensOn(one, port)),
-  )
+  return Object.values(http.servers ?? {}).find(({ listen }) => listen?.some((one) => listensOn(one, port)))
 }
 
 /** Addresses are such as `:443`, `tcp/[::]:443` and `127.0.0.1:8000-8010`. */
@@ -174,11 +172,11 @@ function isIn(host: string, domain: string): boolean {
   return host.endsWith(`.${domain}`) && !host.slice(0, -domain.length - 1).includes('.')
 }
 
-function checkWildcard(hosts: string[], { policies = [] }: Automation, { domain, upstream }: Site): void {
+function checkWildcard(hosts: string[], { policies }: Automation, { domain, upstream }: Site): void {
   const wildcard = wildcardOf(domain)
   const has = hosts.includes(wildcard)
     ? 'a site'
-    : policies.some(({ subjects }) => subjects?.includes(wildcard)) && 'a certificate for'
+    : policies?.some(({ subjects }) => subjects?.includes(wildcard)) && 'a certificate for'
   if (!has) return
   const next = `lead ${wildcard} to ${formatAddress(upstream)} there and leave caddy out, or choose another domain`
   throw new TunnelError('caddy-conflict', `Caddy has ${has} ${wildcard} already: ${next}`)
@@ -194,11 +192,11 @@ function proxyTo(upstream: Address) {
 }
 
 /** Caddy can ask one only, whichever site it is for. */
-function checkOnDemand({ policies = [], on_demand: own }: Automation, { domain }: Site): void {
+function checkOnDemand({ policies, on_demand: own }: Automation, { domain }: Site): void {
   const asked = own?.ask ?? (own?.permission && JSON.stringify(own.permission))
   const reason = asked
     ? `it asks ${asked} already whether a name may have a certificate`
-    : policies.some((policy) => policy.on_demand)
+    : policies?.some((policy) => policy.on_demand)
       ? 'another site gets certificates on demand for any name'
       : undefined
   if (reason === undefined) return
@@ -225,7 +223,7 @@ function strip(value: unknown, domain: string): boolean {
 
 /** Whether it bears our id, and nobody else has put anything into it. */
 function isOurs(value: unknown, domain: string): boolean {
-  const { '@id': id, routes = [] } = (value ?? {}) as HttpServer
+  const { '@id': id, routes } = (value ?? {}) as HttpServer
   if (typeof id !== 'string' || !id.startsWith(idPrefix(domain))) return false
-  return routes.every((route) => isOurs(route, domain))
+  return (routes ?? []).every((route) => isOurs(route, domain))
 }

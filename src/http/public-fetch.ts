@@ -2,6 +2,7 @@
 import type { Agent, IncomingMessage } from 'node:http'
 import { Readable } from 'node:stream'
 import type { ReadableStream as WebStream } from 'node:stream/web'
+import { responseTo } from './response.js'
 
 const MAX_REDIRECTS = 20
 const REDIRECTS = [301, 302, 303, 307, 308]
@@ -39,13 +40,15 @@ async function send(request: Request, isStreamed: boolean, agent: Agent): Promis
   const whole = body && !isStreamed ? Buffer.from(await request.arrayBuffer()) : undefined
   if (whole) headers['content-length'] = `${whole.length}`
   signal.throwIfAborted()
-  const answer = await new Promise<IncomingMessage>((resolve, reject) => {
-    const sent = http.request(url, { method, headers, agent, signal }, resolve).on('error', reject)
-    if (!body || whole) return sent.end(whole)
+  const sent = http.request(url, { method, headers, agent, signal })
+  if (!body || whole) {
+    sent.end(whole)
+  } else {
     const source = Readable.fromWeb(body as WebStream).on('error', (error) => sent.destroy(error))
     sent.on('close', () => source.destroy())
     source.pipe(sent)
-  }).catch((error) => {
+  }
+  const answer = await responseTo(sent).catch((error) => {
     throw signal.aborted ? signal.reason : new TypeError('fetch failed', { cause: error })
   })
   const { statusCode: status = 0, statusMessage: statusText = '' } = answer
