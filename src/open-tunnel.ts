@@ -153,8 +153,8 @@ export async function openGroup(wanted: WantedTunnel[], options: LinkOptions): P
         { maxReconnects, unref, release: async () => embedded?.close() },
         aborted,
       ).catch((error) => {
-        // One that ran out of all time has nothing else to tell.
-        aborted.throwIfAborted()
+        // One that was given up for want of all time has nothing else to tell.
+        if (aborted.aborted && error.code === 'aborted') throw aborted.reason
         last = error
         throw error
       })
