@@ -25,6 +25,15 @@ const POST: Talk = [
   ['out', 'HTTP/1.1 100 Continue\r\n\r\n'],
   ['out', 'HTTP/1.1 201 Created\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nmade\r\n0\r\n\r\n'],
 ]
+const CHUNKS: Talk = [
+  ['in', 'PUT /chunks HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n'],
+  [
+    'in',
+    '1\r\na\r\n01\r\nb\r\nA\r\n0123456789\r\n00000000f\r\n0123456789abc\r\n\r\n2;x\r\n\r\n\r\n0\r\n\r\n',
+  ],
+  ['out', 'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n'],
+  ['out', '1\r\n!\r\n000\r\n\r\n'],
+]
 const HEAD: Talk = [
   ['in', 'HEAD / HTTP/1.1\r\n\r\n'],
   ['out', 'HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n'],
@@ -81,6 +90,19 @@ describe('a request is recorded', () => {
         ['HEAD', '/', '', 200, '', 'complete'],
         ['POST', '/form', 'abcde', 201, 'made', 'complete'],
       ],
+    ],
+    [
+      'in chunks of every kind',
+      CHUNKS,
+      [['PUT', '/chunks', 'ab01234567890123456789abc\r\n\r\n', 200, 'ok!', 'complete']],
+    ],
+    [
+      'in chunks, one of which is longer than it says',
+      [
+        ['in', 'POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n2\r\nabc\r\n0\r\n\r\n'],
+        ...GET,
+      ],
+      [['POST', '/', 'aab', undefined, undefined, 'aborted']],
     ],
     [
       'that is answered before it is sent in full',
@@ -169,7 +191,7 @@ describe('a request is recorded', () => {
   })
 
   test('the same, however its bytes are split', async () => {
-    const one = fc.constantFrom(GET, POST, HEAD, NOT_MODIFIED)
+    const one = fc.constantFrom(GET, POST, CHUNKS, HEAD, NOT_MODIFIED)
     const property = fc.asyncProperty(
       fc.array(one, { minLength: 1, maxLength: 6 }),
       fc.array(fc.nat(200)),
