@@ -218,8 +218,11 @@ export class LocalTunnel extends Emitter<TunnelEvents> implements Tunnel {
 
   #record(inspect: Required<InspectOptions>): TunnelRequests {
     const { host, port } = this
-    const joinAgain = (arrival: Omit<Arrival, 'cameTo'>) =>
-      this.join({ ...arrival, cameTo: { address: host, port } })
+    const joinAgain = (arrival: Omit<Arrival, 'cameTo'>) => {
+      // No server keeps it away.
+      if (this.#connections.closing) arrival.turnAway(new TunnelError('closed', 'the tunnel was closed'))
+      else this.join({ ...arrival, cameTo: { address: host, port } })
+    }
     const isHttp = /^https?:/.test(this.url)
     const requests = new TunnelRequests(inspect, isHttp ? this.url : 'http://localhost', joinAgain)
     requests.recorder.on('request', (request) => this.tell('request', request))

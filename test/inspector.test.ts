@@ -255,6 +255,33 @@ describe('replay', () => {
     await expect(requests.replay(request, { body: '' })).rejects.toMatchObject({ code: 'target-unreachable' })
   })
 
+  test('fails at once where the answer is to something that is no clear request', async () => {
+    await using target = await mirror()
+    await using tunnel = await openTunnel(target.address, { inspect: true })
+    await fetch(tunnel.url)
+    const headers: [string, string][] = [
+      ['Host', 'one.test'],
+      ['Host', 'two.test'],
+    ]
+    await expect(tunnel.requests.replay(await next(tunnel), { headers })).rejects.toMatchObject({
+      code: 'connection-lost',
+      message: expect.stringMatching(/was not clear$/),
+    })
+    await expect.poll(() => tunnel.connections, { timeout: 30_000 }).toBe(0)
+  })
+
+  test('of a tunnel that is closed does not reach the target', async () => {
+    await using target = await mirror()
+    const tunnel = await openTunnel(target.address, { inspect: true })
+    await fetch(tunnel.url)
+    const request = await next(tunnel)
+    await tunnel.close()
+    let count = 0
+    target.server.on('connection', () => count++)
+    await expect(tunnel.requests.replay(request)).rejects.toMatchObject({ code: 'closed' })
+    expect(count).toBe(0)
+  })
+
   test('gives up in time, and cuts what it has opened', async () => {
     let count = 0
     await using target = await httpTarget((_request, response) => {

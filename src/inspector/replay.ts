@@ -54,13 +54,17 @@ export async function replay(
       theirs.once('close', theirsOnClose)
       ours.resume()
       ours.write(message)
+      // Also where nothing that came was an answer.
+      ours.once('end', () => ours.end())
 
       function recorderOnRequest(ended: RecordedRequest) {
         if (ended.connection === connection) end(ended)
       }
 
       function theirsOnClose() {
-        end(toTunnelError(theirs.errored, 'connection-lost', 'the target closed it without an answer'))
+        const failure = 'the target closed it without an answer, or what went either way was not clear'
+        if (theirs.errored) end(toTunnelError(theirs.errored, 'connection-lost', failure))
+        else end(new TunnelError('connection-lost', failure))
       }
 
       function end(result: RecordedRequest | TunnelError) {
