@@ -395,6 +395,17 @@ test('requests are read as they end, by any number of readers, until the recorde
   ])
 })
 
+test('a reader can be left while it waits for the next request, and the others read on', async () => {
+  const { tap, recorder } = await start()
+  const [reader, other] = [recorder[Symbol.asyncIterator](), recorder[Symbol.asyncIterator]()]
+  const [waiting, read] = [reader.next(), other.next()]
+  await reader.return?.()
+  expect(await waiting).toEqual({ value: undefined, done: true })
+  play(tap, GET)
+  expect(await read).toMatchObject({ value: { url: '/a?b=c' } })
+  expect(await reader.next()).toEqual({ value: undefined, done: true })
+})
+
 test('a value keeps the bytes of its letters, also one that looks like a space in Latin-1', async () => {
   const [request] = await record([
     ['in', 'GET / HTTP/1.1\r\nX-Name: \t voilà\t \r\n\r\n'],

@@ -102,18 +102,30 @@ export class Recorder extends Emitter<RecorderEvents> {
     this.#wakeAll()
   }
 
-  /** Those that have ended, in that order, and those that will; until the tunnel is closed. */
-  async *[Symbol.asyncIterator](): AsyncGenerator<RecordedRequest, void, void> {
-    for (let last = 0; ; ) {
-      const next = this.#finishedBehind(last)
-      if (next) {
-        last = next.finishedAs
-        yield next
-      } else if (this.#isClosed) {
-        return
-      } else {
-        await new Promise<void>((resolve) => this.#waiting.push(resolve))
-      }
+  /**
+   * Those that have ended, in that order, and those that will; until the tunnel is closed. No generator: it would not be left before
+   * the next request comes, where somebody waits for that.
+   */
+  [Symbol.asyncIterator](): AsyncIterator<RecordedRequest, void> {
+    let [last, isLeft] = [0, false]
+    return {
+      next: async () => {
+        while (!isLeft) {
+          const value = this.#finishedBehind(last)
+          if (value) {
+            last = value.finishedAs
+            return { value, done: false }
+          }
+          if (this.#isClosed) break
+          await new Promise<void>((resolve) => this.#waiting.push(resolve))
+        }
+        return { value: undefined, done: true }
+      },
+      return: async () => {
+        isLeft = true
+        this.#wakeAll()
+        return { value: undefined, done: true }
+      },
     }
   }
 
