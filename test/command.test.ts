@@ -97,6 +97,18 @@ describe('pipe expose', () => {
     await client.stderr.line(new RegExp(`${second.address} +GET /there `))
   })
 
+  test('says that only this machine can visit where it knows that', async () => {
+    await using target = await helloTarget()
+    await using server = pipe(['server', '--port', '0', '--host', '0.0.0.0', '--insecure'])
+    const { port } = new URL(await server.stdout.line(/^pipe:/))
+    await using alone = pipe(['expose', target.address])
+    await using through = pipe(['expose', target.address, '--to', `localhost:${port}`])
+
+    await alone.stderr.line(/^only this machine can visit; Ctrl-C closes$/)
+    // Its public port is open to whoever reaches the machine, though the client has dialled localhost.
+    await through.stderr.line(/^Ctrl-C closes$/)
+  })
+
   test('asks for the public port of --port', async () => {
     await using target = await helloTarget()
     const port = await freePort()

@@ -14,6 +14,7 @@ interface ExposeOptions extends LinkArguments, LocalArguments {
 
 /** `pipe expose`: runs until it is told to end, the link is lost for good, or the command behind `--` has ended. */
 export function expose(targets: string[], options: ExposeOptions, command?: string[]): Promise<void> {
+  let listensHere = false
   const open = async (signal: AbortSignal) => {
     const { hostname, basicAuth, listen } = options
     if (command?.length === 0) {
@@ -31,9 +32,10 @@ export function expose(targets: string[], options: ExposeOptions, command?: stri
     const local = { ...readLocalArguments(options), hostname, basicAuth, listen }
     const wanted = readTargets(targets, options.port).map((one) => ({ ...local, ...one }))
     const link = readLink(options, await readConfig(options.config))
+    listensHere = link.server === undefined
     return openTunnels(wanted, { ...link, signal })
   }
-  return run(options, { many: targets.length > 1, open, command })
+  return run(options, { many: targets.length > 1, open, listensHere: () => listensHere, command })
 }
 
 function readTargets(targets: string[], port: number | undefined): WantedTunnel[] {

@@ -17,7 +17,7 @@ export function runForward(listen: string, target: string, options: ForwardArgum
     })
     return [tunnel]
   }
-  return run(options, { open })
+  return run(options, { open, listensHere: () => true })
 }
 
 /** Permissions, in octal digits as `chmod` has them. */

@@ -21,8 +21,8 @@ export interface Report {
   /** `inspector` is the URL of its page, where there is one. */
   ready(tunnel: Tunnel, inspector: string | undefined): void
   inspector(url: string): void
-  /** All are ready. */
-  open(tunnels: Tunnel[]): void
+  /** All are ready. `listensHere` is whether their public addresses are of this process: of others nobody knows who reaches them. */
+  open(tunnels: Tunnel[], listensHere: boolean): void
   request(tunnel: Tunnel, request: RecordedRequest): void
   /** `asked` is whether requests of it were told of. */
   connection(tunnel: Tunnel, connection: Connection, end: ConnectionEnd, asked: boolean): void
@@ -67,11 +67,12 @@ export function textReport(
     inspector(url) {
       say(`requests are shown at ${url}`)
     },
-    open(tunnels) {
+    open(tunnels, listensHere) {
       const isLocal = tunnels.every(
         ({ host, path }) => path !== undefined || isLoopback(host) || host.endsWith('.localhost'),
       )
-      say(dim(`${isLocal ? 'only this machine can visit; ' : ''}Ctrl-C closes`))
+      const note = listensHere && isLocal ? 'only this machine can visit; ' : ''
+      say(dim(`${note}Ctrl-C closes`))
     },
     request(tunnel, request) {
       sayOf(tunnel, undefined, requestLine(request))

@@ -62,6 +62,8 @@ function readSeconds(name: string, value: number | string): number {
 export interface Run {
   /** Opens the first tunnels. */
   open(signal: AbortSignal): Promise<Tunnel[]>
+  /** Whether the public addresses are of this process, once they are open. */
+  listensHere(): boolean
   /** Whether there are several. */
   many?: boolean
   /** Those of a configuration file. */
@@ -83,7 +85,7 @@ export interface Run {
  */
 export async function run(
   { json, quiet = false, wait, inspect = false }: LocalArguments,
-  { open, many = false, names, command, reload, inspects = () => inspect }: Run,
+  { open, listensHere, many = false, names, command, reload, inspects = () => inspect }: Run,
 ): Promise<void> {
   const output = command ? process.stderr : process.stdout
   const report = json ? jsonReport(output, names) : textReport(output, { quiet, many, names })
@@ -154,7 +156,7 @@ export async function run(
     // Before any is announced: without the page that was asked for, nothing begins.
     if (first.some(inspects)) await servePage()
     for (const tunnel of first) await show(tunnel)
-    if (!command) report.open([...tunnels])
+    if (!command) report.open([...tunnels], listensHere())
     if (command) {
       // From here on signals are for the command.
       stopListening()

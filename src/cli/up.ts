@@ -20,6 +20,7 @@ export async function up(names: string[], options: UpArguments): Promise<void> {
     many: true,
     names: tunnels.names,
     open: (signal) => tunnels.open(signal),
+    listensHere: () => tunnels.listenHere,
     reload: (show, signal) => tunnels.reload(show, signal),
     inspects: (tunnel) => tunnels.inspects(tunnel),
   })
@@ -50,6 +51,11 @@ class FileTunnels {
   constructor(names: string[], options: UpArguments) {
     this.#wantedNames = names
     this.#options = options
+  }
+
+  /** Whether they go through a server of this process. */
+  get listenHere(): boolean {
+    return this.#running !== undefined && this.#running.link.server === undefined
   }
 
   /** Opens all of them, or none. */
