@@ -9,7 +9,7 @@ import { describe, expect, test } from 'vitest'
 import { parseAllDocuments, parse as parseYaml } from 'yaml'
 import { startCaddy } from './helpers/caddy.js'
 import { makeCertificate } from './helpers/certificate.js'
-import { freePort, pipeToEnd, temporaryFolder } from './helpers/command.js'
+import { freePort, pipeToEnd, runToEnd, temporaryFolder } from './helpers/command.js'
 import { deploy } from './helpers/compose.js'
 import { image, needsDocker } from './helpers/docker.js'
 import { compile } from './helpers/installed.js'
@@ -76,14 +76,24 @@ describe('Dockerfile', () => {
 describe('compose.yaml', () => {
   test('is understood by docker-compose', async (context) => {
     needs(context, 'docker-compose')
-    const env = { ...process.env, PIPE_DOMAIN: 'example.com', PIPE_SECRET: secret }
-    const { stdout } = await run('docker-compose', ['--file', 'docs/deploy/compose.yaml', 'config'], {
-      cwd: repository,
-      env,
-    })
-    const { pipe } = parseYaml(`${stdout}`).services
+    const env = { PIPE_DOMAIN: 'example.com', PIPE_SECRET: secret, PIPE_PACKAGE: '../..' }
+    const { pipe } = await composed(join(repository, 'docs/deploy'), env)
     expect(pipe.command).toContain('--domain=example.com')
     expect(pipe.environment).toEqual({ PIPE_SECRET: secret })
+  })
+
+  test('finds the package from a copy of the folder, and from the repository', async (context) => {
+    needs(context, 'docker-compose')
+    const env = { PIPE_DOMAIN: 'example.com', PIPE_SECRET: secret }
+    await using folder = await temporaryFolder()
+    const installed = join(folder.path, 'node_modules/pipe-tunnel')
+    await cp(join(repository, 'docs/deploy'), join(installed, 'docs/deploy'), { recursive: true })
+    await runToEnd('bash', ['-euc', await copying()], { cwd: folder.path })
+
+    const copied = await composed(join(folder.path, 'my-server'), env)
+    expect(copied.pipe.build.context).toBe(installed)
+    const here = await composed(join(repository, 'docs/deploy'), { ...env, PIPE_PACKAGE: '../..' })
+    expect(`${here.pipe.build.context}/`).toBe(repository)
   })
 
   test('brings up a server whose names have https by Caddy', async (context) => {
@@ -221,6 +231,18 @@ describe('kubernetes.yaml', () => {
     })
   })
 })
+
+/** The services of the file in a folder, as docker-compose understands it. */
+async function composed(folder: string, variables: Record<string, string>) {
+  const args = ['--file', join(folder, 'compose.yaml'), 'config']
+  const { stdout } = await run('docker-compose', args, { cwd: folder, env: { ...process.env, ...variables } })
+  return parseYaml(`${stdout}`).services
+}
+
+/** How README.md has the folder copied. */
+async function copying(): Promise<string> {
+  return /^cp -r .+$/m.exec(await read('README.md'))?.[0] ?? ''
+}
 
 function wordsOf(text: string, pattern: RegExp): string[] {
   return pattern.exec(text)?.[1]?.split(' ') ?? []
