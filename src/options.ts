@@ -17,7 +17,8 @@ export function invalidOption(name: string, wanted: string, value: unknown): Tun
 
 /** Refuses what is no object of options, and a name that is none: spelled wrong, it would change nothing, and nobody would be told. */
 export function checkNames(name: string, given: unknown, known: readonly string[]): void {
-  if (typeof given !== 'object' || given === null) throw invalidOption(name, 'an object', given)
+  const isObject = typeof given === 'object' && given !== null && !Array.isArray(given) && !isPromise(given)
+  if (!isObject) throw invalidOption(name, 'an object', given)
   for (const key of Object.keys(given)) {
     if (known.includes(key)) continue
     const alike = known.find((one) => one.toLowerCase() === key.toLowerCase())

@@ -34,6 +34,7 @@ export class RunningServer extends Emitter<ServerEvents> implements Server {
   /** As they were given. */
   #options: ServerOptions
   #settings: Settings
+  #updated: Promise<void> = Promise.resolve()
   readonly #secrets: Secrets
   readonly #security: ServerSecurity | undefined
   readonly #reception: Reception
@@ -111,7 +112,14 @@ export class RunningServer extends Emitter<ServerEvents> implements Server {
     this.#dismiss(name)
   }
 
-  async update(changes: ServerChanges): Promise<void> {
+  update(changes: ServerChanges): Promise<void> {
+    // One after the other: each begins with what the one before has left.
+    const updated = this.#updated.then(() => this.#update(changes))
+    this.#updated = updated.catch(() => {})
+    return updated
+  }
+
+  async #update(changes: ServerChanges): Promise<void> {
     checkNames('changes', changes, changeable)
     const options = { ...this.#options, ...changes }
     const settings = readServerOptions(options)

@@ -2,7 +2,7 @@
 import type { Duplex } from 'node:stream'
 import { TunnelError } from './errors.js'
 import { fits, readPatterns } from './hostname.js'
-import { checkInteger, checkSecret, invalidOption } from './options.js'
+import { checkInteger, checkNames, checkSecret, invalidOption } from './options.js'
 import { type PortRange, parsePorts } from './ports.js'
 import { reset } from './stream.js'
 
@@ -24,6 +24,13 @@ export interface NamedSecret {
    * nobody else for them. Default: all that nobody else has for himself.
    */
   hostnames?: readonly string[]
+}
+
+const NAMES: Record<keyof NamedSecret, true> = {
+  secret: true,
+  ports: true,
+  maxTunnels: true,
+  hostnames: true,
 }
 
 /** A secret as the server works with it. */
@@ -71,6 +78,7 @@ function readNamed(name: string, value: NamedSecret): SecretSettings {
   if (typeof value !== 'object' || value === null) {
     throw invalidOption(`secrets.${name}`, "an object with the field 'secret'", typeof value)
   }
+  checkNames(`secrets.${name}`, value, Object.keys(NAMES))
   const { secret, ports, maxTunnels, hostnames } = value
   if (secret === undefined) throw invalidOption(`secrets.${name}.secret`, 'a text', secret)
   checkSecret(`secrets.${name}.secret`, secret)

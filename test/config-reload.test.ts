@@ -1,13 +1,14 @@
 /** SIGHUP: the configuration file is read again, and what has not changed there goes on. */
-import { once } from 'node:events'
+import { EventEmitter, once } from 'node:events'
 import { cp } from 'node:fs/promises'
-import type net from 'node:net'
+import net from 'node:net'
 import path from 'node:path'
+import { pEvent } from 'p-event'
 import { createServer, openTunnel, type Server } from 'pipe-tunnel'
 import { describe, expect, type TestContext, test } from 'vitest'
 import { cli, freePort, type Program, pipe, pipeInShell, start, temporaryFolder } from './helpers/command.js'
 import { project, ready } from './helpers/project.js'
-import { echoTarget, httpTarget } from './helpers/targets.js'
+import { echoTarget, httpTarget, tcpTarget } from './helpers/targets.js'
 import { ask, ending, visit } from './helpers/visitor.js'
 
 const SECRET = 'correct-horse-battery'
@@ -47,6 +48,29 @@ describe('pipe up', () => {
     visitor.destroy()
     program.signal('SIGINT')
     expect((await program.ended()).code).toBe(0)
+  })
+
+  test('reads the file again that was changed before its tunnels were open', async (context) => {
+    needsSignals(context)
+    await using target = await echoTarget()
+    await using server = await createServer()
+    const events = new EventEmitter()
+    const opened = once(events, 'open')
+    await using way = await tcpTarget(async (socket) => {
+      await opened
+      const there = net.connect({ port: server.port, host: '127.0.0.1', allowHalfOpen: true })
+      socket.pipe(there).pipe(socket)
+    })
+    const to = `pipe://127.0.0.1:${way.port}`
+    await using folder = await project({ 'pipe.config.json': { to, tunnels: { first: target.port } } })
+    await using program = pipe(['up', '--json'], { cwd: folder.path })
+    await pEvent(way.server, 'connection', { timeout: 30_000 })
+    await folder.write('pipe.config.json', { to, tunnels: { second: target.port } })
+    program.signal('SIGHUP')
+    events.emit('open')
+
+    await program.stderr.line(/^pipe\.config\.json was read again: 1 closed, 1 opened, 0 unchanged$/)
+    expect(String(await ask(await ready(program, 'second'), 'hello'))).toBe('hello')
   })
 
   test('serves one page for the tunnels with inspect, from the first of them on, also of those that came later', async (context) => {
@@ -374,6 +398,43 @@ describe('pipe server', () => {
 })
 
 describe('server.update', () => {
+  test('makes one change after the other, so that none is lost', async () => {
+    await using target = await echoTarget()
+    await using server = await createServer({ secret: SECRET })
+    await Promise.all([
+      server.update({ secret: OTHER }),
+      server.update({ deny: ['127.0.0.1'] }),
+      server.update({ limits: { tunnels: 1 } }),
+    ])
+    await using tunnel = await openTunnel(target.port, { server })
+
+    expect(server.secret).toBe(OTHER)
+    await expect(ask(tunnel, 'hello')).rejects.toThrow()
+  })
+
+  test.each([
+    ['a list', { limits: [] }, /^limits must be an object/],
+    [
+      'what a secret does not have',
+      { secrets: { a: { secret: OTHER, hostname: ['shop'] } } },
+      /^secrets\.a must be made of secret, ports, maxTunnels, hostnames, not "hostname"$/,
+    ],
+  ])('refuses %s, and then changes nothing', async (_, wrong, message) => {
+    await using server = await createServer({ secret: SECRET })
+
+    await expect(server.update({ secret: OTHER, ...(wrong as object) })).rejects.toMatchObject({
+      code: 'invalid-option',
+      message: expect.stringMatching(message),
+    })
+    expect(server.secret).toBe(SECRET)
+  })
+
+  test('refuses a promise, which holds no changes', async () => {
+    await using server = await createServer()
+
+    await expect(server.update(Promise.resolve({}) as object)).rejects.toThrow('did you forget await?')
+  })
+
   test('changes limits for clients that log in from then on, and leaves out what it is not told', async () => {
     await using target = await echoTarget()
     await using server = await createServer({ secret: SECRET, deny: ['192.0.2.1'] })

@@ -54,7 +54,10 @@ function reloader(
   before: ServerOptions,
 ): () => void {
   let reloaded = Promise.resolve()
+  /** Whether a reading has not begun: it will see what others that are asked for meanwhile would. */
+  let isDue = false
   const reload = async () => {
+    isDue = false
     const { settings, file } = await readSettings(options)
     const names = [...new Set([...Object.keys(before), ...Object.keys(settings)])] as (keyof ServerOptions)[]
     const fixed = names.filter(
@@ -65,6 +68,8 @@ function reloader(
     say(`${file} was read again${rest}`)
   }
   return () => {
+    if (isDue) return
+    isDue = true
     reloaded = reloaded.then(reload).catch((error) => {
       logger.error({}, `${reasonOf(error)}; the server stays as it is`)
     })

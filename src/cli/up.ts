@@ -45,8 +45,10 @@ class FileTunnels {
   readonly #open = new Map<string, { wanted: WantedTunnel; tunnel: Tunnel }>()
   readonly #chosen = new ChosenAddresses()
   #running: { link: LinkOptions; group: OpenedGroup } | undefined
-  /** One reading after the other. */
-  #reloaded = Promise.resolve()
+  /** One reading after the other, behind the first tunnels. */
+  #reloaded: Promise<unknown> = Promise.resolve()
+  /** A reading that has not begun: it will see what others that are asked for meanwhile would. */
+  #nextReading: Promise<void> | undefined
 
   constructor(names: string[], options: UpArguments) {
     this.#wantedNames = names
@@ -59,7 +61,13 @@ class FileTunnels {
   }
 
   /** Opens all of them, or none. */
-  async open(signal: AbortSignal): Promise<Tunnel[]> {
+  open(signal: AbortSignal): Promise<Tunnel[]> {
+    const opened = this.#openAll(signal)
+    this.#reloaded = opened.catch(() => {})
+    return opened
+  }
+
+  async #openAll(signal: AbortSignal): Promise<Tunnel[]> {
     const { link, tunnels } = await this.#read()
     const group = await openGroup([...tunnels.values()], { ...link, signal })
     this.#running = { link, group }
@@ -71,14 +79,18 @@ class FileTunnels {
 
   /** Reads the file again, and changes what has changed there. Never rejects: says what is wrong. */
   reload(show: (tunnel: Tunnel) => Promise<void>, signal: AbortSignal): Promise<void> {
-    this.#reloaded = this.#reloaded.then(async () => {
+    if (this.#nextReading) return this.#nextReading
+    const reading = this.#reloaded.then(async () => {
+      this.#nextReading = undefined
       try {
         await this.#change(await this.#read(), show, signal)
       } catch (error) {
         complain(`${reasonOf(error)}\nthe tunnels stay as they are`)
       }
     })
-    return this.#reloaded
+    this.#nextReading = reading
+    this.#reloaded = reading
+    return reading
   }
 
   /** Whether the file says that its requests are to be looked at, and there is a place to print the page's URL. */
@@ -112,7 +124,7 @@ class FileTunnels {
     show: (tunnel: Tunnel) => Promise<void>,
     signal: AbortSignal,
   ): Promise<void> {
-    // Signals may come before the first are open.
+    // None could be opened, and the process ends.
     const { group, link: linkBefore } = this.#running ?? {}
     if (!group) return
     if (!isDeepStrictEqual(link, linkBefore)) {
