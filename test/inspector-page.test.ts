@@ -142,6 +142,20 @@ describe('in Chromium', () => {
     view.expectNoErrors()
   })
 
+  test('requests that come before it listens are shown', async () => {
+    await using world = await start()
+    await using view = await openPage(browser(), world, {}, async (page) => {
+      const asked = page.waitForResponse(/api\/requests$/)
+      await page.route(/api\/events$/, async (route) => {
+        await asked
+        await world.post('/early', 'x')
+        await route.continue()
+      })
+    })
+    await view.row('/early').waitFor()
+    view.expectNoErrors()
+  })
+
   test('what others have sent is text, and runs nowhere', async () => {
     await using world = await start()
     await using view = await openPage(browser(), world)
@@ -282,6 +296,33 @@ describe('in Chromium', () => {
     view.expectNoErrors()
   })
 
+  test('edits that cannot be sent stay, and the dialog says why', async () => {
+    await using world = await start()
+    await using view = await openPage(browser(), world)
+    await world.post('/form', 'before')
+    await view.row('/form').click()
+    await view.page.getByRole('button', { name: 'Edit and replay' }).click()
+    const dialog = view.page.getByRole('dialog')
+    await dialog.getByLabel('Method').fill('BAD METHOD')
+    await dialog.getByLabel('Body').fill('after')
+    await dialog.getByRole('button', { name: 'Send' }).click()
+    const failure = dialog.getByRole('alert')
+    await failure.getByText('method must be a method such as GET or POST, not "BAD METHOD"').waitFor()
+    await dialog.getByLabel('Method').fill('PUT')
+    await dialog.getByLabel('Headers').fill('nonsense header')
+    await view.page.keyboard.press('Control+Enter')
+    await failure.getByText(/nonsense header/).waitFor()
+    expect(await dialog.getByLabel('Body').inputValue()).toBe('after')
+    await dialog.getByLabel('Headers').fill('X-Own: yes')
+    await view.page.keyboard.press('Control+Enter')
+
+    await view.detail.getByText('PUT /form', { exact: true }).waitFor()
+    expect(await dialog.count()).toBe(0)
+    expect(world.tunnel.requests.all).toHaveLength(2)
+    expect(world.tunnel.requests.all.at(-1)?.body.bytes.toString()).toBe('after')
+    view.expectNoErrors(/400/)
+  })
+
   test('a replay that fails is told', async () => {
     await using world = await start()
     await using view = await openPage(browser(), world)
@@ -383,7 +424,12 @@ async function start(): Promise<World> {
   }
 }
 
-async function openPage(browser: Browser, { page: { url } }: World, options = {}) {
+async function openPage(
+  browser: Browser,
+  { page: { url } }: World,
+  options = {},
+  before?: (page: Page) => Promise<void>,
+) {
   const permissions = ['clipboard-read', 'clipboard-write']
   const context = await browser.newContext({ permissions, ...options })
   const page: Page = await context.newPage()
@@ -391,6 +437,7 @@ async function openPage(browser: Browser, { page: { url } }: World, options = {}
   const errors: string[] = []
   page.on('pageerror', (error) => errors.push(String(error)))
   page.on('console', (message) => message.type() === 'error' && errors.push(message.text()))
+  await before?.(page)
   await page.goto(url)
   return {
     page,

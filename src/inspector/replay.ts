@@ -85,7 +85,8 @@ function format(
   request: RecordedRequest,
   { method = request.method, url = request.url, headers = request.headers, body }: ReplayEdits,
 ): Buffer {
-  if (!METHODS.includes(method) || method === 'CONNECT') throw invalidOption('method', 'one of HTTP', method)
+  if (!METHODS.includes(method) || method === 'CONNECT')
+    throw invalidOption('method', 'a method such as GET or POST', method)
   if (!/^[!-~\u0080-\u00ff]+$/.test(url)) throw invalidOption('url', 'a path such as /path?query', url)
   if (request.response?.status === 101)
     throw new TunnelError(

@@ -16,25 +16,30 @@ async function show(name) {
   document.querySelector('#view').replaceChildren()
   for (const button of nav.children) button.setAttribute('aria-current', String(button.textContent === name))
   shown = view.open(document.querySelector('#view'), document.querySelector('#tools'))
-  await shown.refresh()
   for (const event of shown.events) source.addEventListener(event, eventOnCome)
+  await refresh()
+}
+
+/** What is asked for as a whole. Events wait for it: it may be older than they are. */
+let whole = Promise.resolve()
+
+function refresh() {
+  whole = whole.then(() => attempt(() => shown?.refresh()))
+  return whole
 }
 
 function eventOnCome({ type, data }) {
-  shown.update(type, JSON.parse(data))
+  whole.then(() => shown.update(type, JSON.parse(data)))
 }
 
 const source = new EventSource('api/events')
-let wasLost = false
 source.onerror = () => {
-  wasLost = true
   document.querySelector('#link').hidden = false
 }
 source.onopen = () => {
   document.querySelector('#link').hidden = true
-  // What came meanwhile was told to nobody.
-  if (wasLost) attempt(() => shown.refresh())
-  wasLost = false
+  // What came meanwhile was told to nobody, at the beginning too.
+  refresh()
 }
 
 document.addEventListener('keydown', (event) => {

@@ -22,7 +22,7 @@ export function showRequest(place, request, { close, replay, edit, copyCurl }) {
       'div',
       { class: 'actions' },
       make('button', { class: 'back', onclick: close }, '← Back'),
-      make('button', { title: 'r', disabled: isUpgrade, onclick: () => attempt(() => replay()) }, 'Replay'),
+      make('button', { title: 'r', disabled: isUpgrade, onclick: () => attempt(replay) }, 'Replay'),
       make('button', { title: 'e', disabled: isUpgrade, onclick: () => attempt(edit) }, 'Edit and replay'),
       make('button', { title: 'c', onclick: () => attempt(copyCurl) }, 'Copy as curl'),
     ),

@@ -47,16 +47,20 @@ export function open(view, tools) {
     if (list.chosen === id) showRequest(list.detail, request, { close: list.leave, replay, edit, copyCurl })
   }
 
-  async function replay(edits) {
-    const again = await post('replay', { id: list.chosen, edits })
+  const replay = async () => showAgain(await post('replay', { id: list.chosen }))
+
+  async function edit() {
+    const request = await get(`request?id=${list.chosen}`)
+    const again = await editRequest(request, (edits) => post('replay', { id: request.id, edits }))
+    if (again) await showAgain(again)
+  }
+
+  async function showAgain(again) {
     say(`Sent again: ${again.status ?? again.state}`)
     add(again)
     list.tell()
     await list.choose(again.id)
   }
-
-  const edit = async () =>
-    editRequest(await get(`request?id=${list.chosen}`), (edits) => attempt(() => replay(edits)))
 
   async function copyCurl() {
     const command = await get(`curl?id=${list.chosen}${secrets.checked ? '&secrets' : ''}`)
@@ -86,7 +90,7 @@ export function open(view, tools) {
 
   const keys = {
     ...list.keys,
-    r: () => list.chosen && attempt(() => replay()),
+    r: () => list.chosen && attempt(replay),
     e: () => list.chosen && attempt(edit),
     c: () => list.chosen && attempt(copyCurl),
   }
