@@ -45,6 +45,8 @@ export class LocalTunnel extends Emitter<TunnelEvents> implements Tunnel {
   readonly #onDrop = gatherDrops(this.#connections, (drop) => this.tell('drop', drop))
   #resolveClosed: (error: TunnelError | undefined) => void = () => {}
   #released: Promise<void> | undefined
+  /** Whether it has ended without being closed here. */
+  #isGone = false
   /** Spares visitors inside who are silent, from a loss on. */
   #spareSilent = () => {}
 
@@ -82,11 +84,10 @@ export class LocalTunnel extends Emitter<TunnelEvents> implements Tunnel {
     return this.#agent
   }
 
-  async fetch(path: string | URL, init?: RequestInit): Promise<Response> {
-    const url = new URL(path, this.url)
-    if (!this.#agent) return fetch(url, init)
+  async fetch(path: string | URL | Request, init?: RequestInit): Promise<Response> {
+    if (this.#connections.closing || this.#isGone) throw new TunnelError('closed', 'the tunnel is closed')
     const { publicFetch } = await import('./http/public-fetch.js')
-    return publicFetch(url, init ?? {}, this.#agent)
+    return publicFetch(path, init ?? {}, this)
   }
 
   /** Resolves when visitors of an HTTP tunnel get through. Rejects with `url-unreachable`, why it is closed, or the signal's reason. */
@@ -144,6 +145,7 @@ export class LocalTunnel extends Emitter<TunnelEvents> implements Tunnel {
    * closes with grace still waits for them.
    */
   end(error: TunnelError): void {
+    this.#isGone = true
     this.#resolveClosed(error)
     this.#release()
   }

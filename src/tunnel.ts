@@ -47,9 +47,10 @@ export interface Tunnel extends EventEmitter<TunnelEvents>, AsyncDisposable {
    */
   readonly agent: Agent | undefined
   /**
-   * `fetch` of a path at the public URL, or of any URL. Like {@link agent}, it finds names in `localhost`.
+   * `fetch` of a path at the public URL, or of any URL or `Request`. Like {@link agent}, it finds names in `localhost`. Rejects with `closed`
+   * once the tunnel is.
    */
-  fetch(path: string | URL, init?: RequestInit): Promise<Response>
+  fetch(path: string | URL | Request, init?: RequestInit): Promise<Response>
   /** How many visitors are inside now. */
   readonly connections: number
   /** What was counted since it was opened. */

@@ -341,6 +341,45 @@ describe('fetch of a tunnel', () => {
     await expect(tunnel.fetch('/there', { redirect: 'error' })).rejects.toThrow(TypeError)
   })
 
+  test('takes a Request, and says so where it is given something else', async () => {
+    await using tunnel = await openTunnel(handler, { hostname: 'shop' })
+    await using plain = await openTunnel(handler)
+    const post = (url: string) => new Request(`${url}/again`, { method: 'POST', body: 'text' })
+
+    for (const one of [tunnel, plain]) {
+      expect(await (await one.fetch(post(one.url))).json()).toMatchObject({
+        method: 'POST',
+        url: '/here',
+        body: 'text',
+        type: expect.stringContaining('text/plain'),
+      })
+    }
+    expect(
+      await (await tunnel.fetch(post(tunnel.url), { method: 'PUT', body: 'other' })).json(),
+    ).toMatchObject({
+      method: 'PUT',
+      body: 'other',
+    })
+    await expect(tunnel.fetch({} as never)).rejects.toMatchObject({
+      code: 'invalid-option',
+      message: 'path must be a path, a URL or a Request, not [object Object]',
+    })
+  })
+
+  test('rejects once the tunnel is closed, by whom ever', async () => {
+    await using server = await createServer({ http: { port: 0 } })
+    const own = await openTunnel(handler, { hostname: 'shop' })
+    const taken = await openTunnel(handler, { server, hostname: 'shop' })
+    await own.close()
+    await server.tunnels[0]?.close()
+    await taken.closed
+
+    for (const tunnel of [own, taken]) {
+      const refused = { name: 'TunnelError', code: 'closed', message: 'the tunnel is closed' }
+      await expect(tunnel.fetch('/here')).rejects.toMatchObject(refused)
+    }
+  })
+
   test('is that of the platform for other tunnels', async () => {
     await using tunnel = await openTunnel(handler)
     expect(await (await tunnel.fetch('/here')).json()).toMatchObject({ method: 'GET', url: '/here' })

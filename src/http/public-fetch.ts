@@ -2,6 +2,8 @@
 import type { Agent, IncomingMessage } from 'node:http'
 import { Readable } from 'node:stream'
 import type { ReadableStream as WebStream } from 'node:stream/web'
+import { lookupForConnect } from '../lookup.js'
+import { invalidOption } from '../options.js'
 import { responseTo } from './response.js'
 
 const MAX_REDIRECTS = 20
@@ -9,8 +11,36 @@ const REDIRECTS = [301, 302, 303, 307, 308]
 /** Statuses whose answers have no body, not even an empty one. */
 const BODILESS = [204, 205, 304]
 
-/** As the platform's `fetch`. Where the URL is one in `localhost`, the agent dials it, and no compression is asked for. */
-export async function publicFetch(first: URL, init: RequestInit, agent: Agent): Promise<Response> {
+/** What the tunnel has that is asked, and its `agent` where it has a name. */
+interface PublicSite {
+  url: string
+  agent: Agent | undefined
+}
+
+/**
+ * As the platform's `fetch`, with paths that are of the tunnel. Where the URL is one in `localhost`, we dial it by ourselves, and ask for no
+ * compression.
+ */
+export async function publicFetch(
+  input: string | URL | Request,
+  init: RequestInit,
+  { url: base, agent }: PublicSite,
+): Promise<Response> {
+  if (typeof input !== 'string' && !('href' in input || input instanceof Request))
+    throw invalidOption('path', 'a path, a URL or a Request', input)
+  if (!(input instanceof Request)) return follow(new URL(input, base), init, agent)
+  return isLocalName(new URL(input.url)) ? follow(...(await partsOf(input, init)), agent) : fetch(input, init)
+}
+
+/** A request as who follows redirects needs it: with a body that can be sent twice. */
+async function partsOf(request: Request, init: RequestInit): Promise<[URL, RequestInit]> {
+  const { url, method, headers, redirect, signal } = request
+  const body = request.body && init.body === undefined ? await request.arrayBuffer() : null
+  return [new URL(url), { method, headers, redirect, signal, body, ...init }]
+}
+
+/** Asks, and where that is answered by a redirect, asks there. */
+async function follow(first: URL, init: RequestInit, agent: Agent | undefined): Promise<Response> {
   let [url, options] = [first, init]
   const { redirect = 'follow' } = init
   for (let hops = 0; hops <= MAX_REDIRECTS; hops++) {
@@ -29,18 +59,23 @@ export async function publicFetch(first: URL, init: RequestInit, agent: Agent): 
 }
 
 function isLocalName({ protocol, hostname }: URL): boolean {
-  return protocol === 'http:' && hostname.endsWith('.localhost')
+  return /^https?:$/.test(protocol) && hostname.endsWith('.localhost')
 }
 
 /** Sends one request and gives its answer, whose body may still be on its way. */
-async function send(request: Request, isStreamed: boolean, agent: Agent): Promise<Response> {
-  const http = await import('node:http')
+async function send(request: Request, isStreamed: boolean, agent: Agent | undefined): Promise<Response> {
+  const [http, https] = [await import('node:http'), await import('node:https')]
   const { url, method, signal, body } = request
+  const isSecure = url.startsWith('https:')
+  // That of the tunnel is for its own scheme alone.
+  const isFitting = agent && agent instanceof https.Agent === isSecure
+  const dialled = isFitting ? { agent } : { lookup: lookupForConnect, autoSelectFamily: true }
   const headers: Record<string, string> = Object.fromEntries(request.headers)
   const whole = body && !isStreamed ? Buffer.from(await request.arrayBuffer()) : undefined
   if (whole) headers['content-length'] = `${whole.length}`
   signal.throwIfAborted()
-  const sent = http.request(url, { method, headers, agent, signal })
+  const client = isSecure ? https : http
+  const sent = client.request(url, { method, headers, signal, ...dialled })
   if (!body || whole) {
     sent.end(whole)
   } else {
