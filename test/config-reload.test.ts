@@ -1,13 +1,23 @@
 /** SIGHUP: the configuration file is read again, and what has not changed there goes on. */
 import { EventEmitter, once } from 'node:events'
-import { cp } from 'node:fs/promises'
+import { cp, mkdir, symlink } from 'node:fs/promises'
 import net from 'node:net'
 import path from 'node:path'
 import { pEvent } from 'p-event'
 import { createServer, openTunnel, type Server } from 'pipe-tunnel'
 import { describe, expect, type TestContext, test } from 'vitest'
-import { cli, freePort, type Program, pipe, pipeInShell, start, temporaryFolder } from './helpers/command.js'
+import {
+  cli,
+  freePort,
+  type Program,
+  pipe,
+  pipeInShell,
+  runToEnd,
+  start,
+  temporaryFolder,
+} from './helpers/command.js'
 import { project, ready } from './helpers/project.js'
+import { snippetsOf } from './helpers/snippets.js'
 import { echoTarget, httpTarget, tcpTarget } from './helpers/targets.js'
 import { ask, ending, visit } from './helpers/visitor.js'
 
@@ -71,6 +81,31 @@ describe('pipe up', () => {
 
     await program.stderr.line(/^pipe\.config\.json was read again: 1 closed, 1 opened, 0 unchanged$/)
     expect(String(await ask(await ready(program, 'second'), 'hello'))).toBe('hello')
+  })
+
+  test('is told to by the commands that the docs have for it', async (context) => {
+    needsSignals(context)
+    const snippets = await snippetsOf('docs/config.md')
+    const own = snippets.filter(
+      ({ heading, language }) => heading === 'Reading it again' && language === 'sh',
+    )
+    const [begin = '', hangUp = ''] = own.map(({ code }) => code)
+    await using target = await echoTarget()
+    const text = (tunnels: object) => JSON.stringify({ tunnels })
+    await using folder = await project({ 'pipe.config.json': text({ one: target.port }) })
+    await mkdir(`${folder.path}/node_modules/.bin`, { recursive: true })
+    await symlink(cli, `${folder.path}/node_modules/.bin/pipe`)
+    const cwd = folder.path
+    await using shell = start('bash', ['-c', `${begin}\nwait`], { cwd })
+    try {
+      await shell.stderr.line(/leads to/)
+      await folder.write('pipe.config.json', text({ one: target.port, two: target.port }))
+      await runToEnd('bash', ['-c', hangUp], { cwd })
+      await shell.stderr.line(/was read again/)
+    } finally {
+      await runToEnd('bash', ['-c', hangUp.replace('-HUP', '-TERM')], { cwd })
+    }
+    expect((await shell.ended()).stderr).toContain('two: ')
   })
 
   test('serves one page for the tunnels with inspect, from the first of them on, also of those that came later', async (context) => {
