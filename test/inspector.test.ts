@@ -565,6 +565,56 @@ describe('the coding of a body is undone', () => {
     decodeBody({ bytes, size: bytes.length, isTruncated: false }, [['Content-Encoding', coding]])
 })
 
+describe('a recorded body', () => {
+  test('is text and JSON, whatever its coding and that of the answer', async () => {
+    const answer = gzipSync('{"thanks":true}')
+    await using tunnel = await openTunnel(
+      (request, response) => {
+        request.resume()
+        response.writeHead(200, { 'content-encoding': 'gzip', 'content-type': 'application/json' })
+        response.end(answer)
+      },
+      { inspect: true },
+    )
+    const body = gzipSync('{"paid":true}')
+    await fetch(tunnel.url, { method: 'POST', body, headers: { 'content-encoding': 'gzip' } })
+    const request = await next(tunnel)
+
+    expect(await request.body.text()).toBe('{"paid":true}')
+    expect(await request.body.json()).toEqual({ paid: true })
+    expect(await request.response?.body.text()).toBe('{"thanks":true}')
+    expect(await request.response?.body.json()).toEqual({ thanks: true })
+    // What went over the wire stays to be seen.
+    expect(request.response?.body.bytes).toEqual(answer)
+  })
+
+  test('of which the beginning is kept is text, and no JSON', async () => {
+    const handler: http.RequestListener = (request, response) =>
+      request.on('end', () => response.end()).resume()
+    await using tunnel = await openTunnel(handler, { inspect: { maxBodySize: 4 } })
+    await fetch(tunnel.url, { method: 'POST', body: '[1,2,3]' })
+    const { body } = await next(tunnel)
+
+    expect(await body.text()).toBe('[1,2')
+    await expect(body.json()).rejects.toMatchObject({
+      code: 'limit-reached',
+      message: expect.stringContaining('inspect.maxBodySize'),
+    })
+  })
+
+  test('that says what it is not is told so', async () => {
+    const handler: http.RequestListener = (request, response) =>
+      request.on('end', () => response.end()).resume()
+    await using tunnel = await openTunnel(handler, { inspect: true })
+    await fetch(tunnel.url, { method: 'POST', body: 'hello', headers: { 'content-encoding': 'gzip' } })
+    const { body } = await next(tunnel)
+
+    await expect(body.text()).rejects.toThrow(
+      new TypeError("the body is in the coding gzip, which can't be undone"),
+    )
+  })
+})
+
 /** The first request that ends. */
 async function next({ requests }: Tunnel): Promise<RecordedRequest> {
   for await (const request of requests) return request

@@ -1,5 +1,7 @@
+import { TunnelError } from '../errors.js'
 import { NOTHING } from '../stream.js'
-import type { RecordedBody } from './record.js'
+import type { DecodedBody } from './decode.js'
+import type { Header, RecordedBody } from './record.js'
 
 /** Where many small pieces come, they share memory of at least so many bytes. */
 const LEAST = 1_024
@@ -12,8 +14,12 @@ export class Body implements RecordedBody {
   /** Most bytes to keep. */
   #limit: number
 
-  constructor(limit: number) {
+  /** Those of its message. */
+  readonly #headers: () => readonly Header[]
+
+  constructor(limit: number, headers: () => readonly Header[]) {
     this.#limit = limit
+    this.#headers = headers
   }
 
   get bytes(): Buffer {
@@ -22,6 +28,22 @@ export class Body implements RecordedBody {
 
   get isTruncated(): boolean {
     return this.size > this.#length
+  }
+
+  async text(): Promise<string> {
+    return textOf(await this.#decode())
+  }
+
+  async json(): Promise<unknown> {
+    const decoded = await this.#decode()
+    if (!decoded.isTruncated) return JSON.parse(textOf(decoded))
+    const message = `of the body of ${this.size} bytes the beginning alone is kept: open the tunnel with a higher inspect.maxBodySize`
+    throw new TunnelError('limit-reached', message)
+  }
+
+  async #decode(): Promise<DecodedBody> {
+    const { decodeBody } = await import('./decode.js')
+    return decodeBody(this, this.#headers())
   }
 
   /** Memory that it takes. */
@@ -51,4 +73,10 @@ export class Body implements RecordedBody {
     this.#length = 0
     this.#kept = NOTHING
   }
+}
+
+/** Also of what its type says is no text, as it is asked for. */
+function textOf({ bytes, text, coded }: DecodedBody): string {
+  if (coded !== undefined) throw new TypeError(`the body is in the coding ${coded}, which can't be undone`)
+  return text ?? bytes.toString()
 }

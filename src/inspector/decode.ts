@@ -23,7 +23,7 @@ export interface DecodedBody {
 
 /** Undoes the Content-Encoding of what was kept of a body, up to so many bytes. Never rejects. */
 export async function decodeBody(
-  body: RecordedBody,
+  body: Pick<RecordedBody, 'size' | 'bytes' | 'isTruncated'>,
   headers: readonly Header[],
   limit = MAX_DECODED,
 ): Promise<DecodedBody> {

@@ -11,6 +11,10 @@ export interface RecordedBody {
   readonly bytes: Buffer
   /** Whether there were more of them. */
   readonly isTruncated: boolean
+  /** What is kept as text, without its Content-Encoding, to 4 MiB at the most. Rejects with a `TypeError` where that coding can't be undone. */
+  text(): Promise<string>
+  /** The whole of it as JSON. Rejects with `limit-reached` where it is not kept whole, and with a `SyntaxError` where it is no JSON. */
+  json(): Promise<unknown>
 }
 
 /** What the target answered. */

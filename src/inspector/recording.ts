@@ -64,8 +64,8 @@ export class Recording implements RecordedRequest {
     this.url = head.url
     this.httpVersion = head.httpVersion
     this.headers = head.headers
-    this.body = new Body(maxBodySize)
-    this.responseBody = new Body(maxBodySize)
+    this.body = new Body(maxBodySize, () => this.headers)
+    this.responseBody = new Body(maxBodySize, () => this.response?.headers ?? [])
     this.#headCost = BASE_COST + head.url.length + costOf(head.headers)
   }
 
