@@ -2,6 +2,8 @@
 import { randomInt } from 'node:crypto'
 import { invalidOption } from './options.js'
 
+/** Characters of the longest name. */
+const MAX_LABEL = 63
 const LABEL = /^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/
 const PATTERN = /^(?=.{1,63}$)[a-z0-9*](?:[a-z0-9-]*[a-z0-9*])?$/
 const WANTED = '1 to 63 of a-z, 0-9 and -, with no - at either end, such as shop'
@@ -42,7 +44,8 @@ export function fits(label: string, patterns: readonly string[]): boolean {
 
 /** A name that fits the pattern, by chance where that leaves a choice. */
 export function nameFor(pattern: string): string {
-  return pattern.replace('*', randomName()).slice(0, 63).replace(/-+$/, '')
+  const room = MAX_LABEL - pattern.length + 1
+  return pattern.replace('*', randomName().slice(0, room)).replace(/-+$/, '')
 }
 
 /** A name such as `quiet-otter-4821`. It is easy to read out, and no secret: 100 million of them are not many. */

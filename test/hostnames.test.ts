@@ -140,6 +140,14 @@ describe('names of a secret', () => {
     expect(second.hostname).toMatch(/^api-[a-z]+-[a-z]+-\d+$/)
   })
 
+  test('are chosen so that they fit a pattern that leaves little room', async () => {
+    const alice = { secret: 'alice-secret', hostnames: [`*-${'x'.repeat(58)}`] }
+    await using server = await createServer({ ...options, secrets: { alice } })
+
+    await using tunnel = await open(server, 'alice-secret', true)
+    expect(tunnel.hostname).toMatch(/^[a-z-]{1,4}-x{58}$/)
+  })
+
   test.each([['shop*front*'], ['-shop'], [''], ['sh.op']])('are refused as %j', async (pattern) => {
     const wrong = { alice: { secret: 'alice-secret', hostnames: [pattern] } }
     expect(await code(createServer({ ...options, secrets: wrong }))).toBe('invalid-option')
