@@ -15,7 +15,7 @@ import {
 import { YamuxStream } from './yamux/stream.js'
 
 /** How long a relay lives on in silence once one side has finished sending, in milliseconds. */
-const HALF_CLOSE_TIMEOUT = 300_000
+export const HALF_CLOSE_TIMEOUT = 300_000
 
 const NO_STAGES = { in: [], out: [] }
 

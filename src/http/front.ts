@@ -6,6 +6,7 @@ import { type Address, formatAddress } from '../address.js'
 import type { Aborted } from '../deadline.js'
 import type { HttpSettings } from '../http-options.js'
 import { type Listener, listening, listenOnAll } from '../listener.js'
+import { HALF_CLOSE_TIMEOUT } from '../relay.js'
 import { BACKLOG, closeServer, socketOnError } from '../socket.js'
 import { Names } from './names.js'
 import { Visit, type VisitOptions } from './visit.js'
@@ -37,6 +38,8 @@ export interface FrontOptions {
   maxConnections: number
   unref: boolean
   aborted: Aborted
+  /** How long a visitor that has finished sending may wait in silence for the rest of its answers, in milliseconds. */
+  halfCloseTimeout?: number
 }
 
 /** What lies between visitors of HTTP tunnels and the tunnels. */
@@ -87,7 +90,10 @@ export async function openFront(settings: HttpSettings, options: FrontOptions): 
   }
 }
 
-function serve(options: VisitOptions, { maxConnections, unref }: FrontOptions): Server {
+function serve(
+  options: VisitOptions,
+  { maxConnections, unref, halfCloseTimeout = HALF_CLOSE_TIMEOUT }: FrontOptions,
+): Server {
   const { http } = options
   const visits = new WeakMap<Duplex, Visit>()
   const server = http.createServer(OPTIONS)
@@ -99,6 +105,8 @@ function serve(options: VisitOptions, { maxConnections, unref }: FrontOptions): 
   server.on('connection', (socket: Socket) => {
     if (unref) socket.unref()
     visits.set(socket, new Visit(socket, options))
+    // One that has left looks the same, until something is written to it: Node destroys the socket then.
+    socket.once('end', () => socket.setTimeout(halfCloseTimeout))
   })
   for (const event of ['request', 'checkContinue', 'checkExpectation'] as const) {
     server.on(event, (request, response) => visits.get(request.socket)?.take(request, response))
