@@ -1,7 +1,10 @@
 /** Caddy in front of a server, with the real Caddy and its own authority. */
 import { once } from 'node:events'
+import { writeFile } from 'node:fs/promises'
 import type { ServerResponse } from 'node:http'
+import path from 'node:path'
 import tls from 'node:tls'
+import { pathToFileURL } from 'node:url'
 import { pEvent } from 'p-event'
 import { type Connection, createServer, openTunnel, type Server, type ServerOptions } from 'pipe-tunnel'
 import { beforeEach, describe, expect, test } from 'vitest'
@@ -9,7 +12,7 @@ import WebSocket, { WebSocketServer } from 'ws'
 import { type Caddy, type CaddyOptions, configureCaddy } from '../src/http/caddy.js'
 import { withSite } from '../src/http/caddy-config.js'
 import { type CaddyProgram, type Sites, startCaddy } from './helpers/caddy.js'
-import { freePort, pipe } from './helpers/command.js'
+import { freePort, pipe, runToEnd, temporaryFolder } from './helpers/command.js'
 import { needs } from './helpers/programs.js'
 import { echoTarget, httpTarget, silentTarget } from './helpers/targets.js'
 
@@ -85,6 +88,30 @@ describe('a server behind Caddy', () => {
       'x-forwarded-proto': 'https',
     })
     expect((await connected).visitor.address).toBe('127.0.0.1')
+  })
+
+  test('is found by the fetch of the tunnel, which trusts whom Node does', async () => {
+    await using caddy = await startCaddy(noSites)
+    await using target = await echoRequests()
+    await using server = await serverBehind(caddy)
+    await using folder = await temporaryFolder()
+    const authority = path.join(folder.path, 'root.crt')
+    const program = `
+      import { openTunnel } from ${JSON.stringify(pathToFileURL(path.resolve('dist/index.js')).href)}
+      const server = ${JSON.stringify(server.address)}
+      const tunnel = await openTunnel(${target.port}, { server, hostname: 'app' })
+      const answer = await tunnel.fetch('/path').catch((error) => error.cause.code)
+      console.log(answer.status ?? answer)
+      await tunnel.close()`
+    const run = async (env?: Record<string, string>) => {
+      const { stdout } = await runToEnd(process.execPath, ['--input-type=module', '--eval', program], { env })
+      return stdout.trim()
+    }
+
+    // Caddy has its authority from the first name on.
+    expect(await run()).toMatch(/^(?:SELF_SIGNED_CERT_IN_CHAIN|UNABLE_TO_\w+)$/)
+    await writeFile(authority, await caddy.authority())
+    expect(await run({ NODE_EXTRA_CA_CERTS: authority })).toBe('200')
   })
 
   test('leaves a WebSocket alone while a hundred other tunnels come and go', async () => {
@@ -295,8 +322,21 @@ describe('what was left behind', () => {
 
     await expect(configure(caddy, upstream)).rejects.toMatchObject({
       code: 'caddy-conflict',
-      message: 'another server has this Caddy take *.example.test: close it, or choose another domain',
+      message: 'another pipe server has this Caddy take *.example.test: close it, or use another Caddy',
     })
+  })
+})
+
+test('a Caddy that another pipe server has is not taken from it, and it is said whose it is', async () => {
+  await using caddy = await startCaddy(noSites)
+  await using upstream = await echoRequests()
+  await using _first = await configure(caddy, upstream)
+
+  await expect(configure(caddy, upstream, { domain: 'other.test' })).rejects.toMatchObject({
+    code: 'caddy-conflict',
+    message: expect.stringMatching(
+      /^this Caddy takes https for another pipe server already, that of \*\.example\.test \(it asks http:.*\), and can do so for one alone: close that one, /,
+    ),
   })
 })
 

@@ -194,6 +194,15 @@ function proxyTo(upstream: Address) {
 /** Caddy can ask one only, whichever site it is for. */
 function checkOnDemand({ policies, on_demand: own }: Automation, { domain }: Site): void {
   const asked = own?.ask ?? (own?.permission && JSON.stringify(own.permission))
+  // What asks there has been put there by a pipe server, of a domain that is not this one.
+  const [, other] = /\/pipe-tunnel\/([\w.-]+)$/.exec(own?.ask ?? '') ?? []
+  if (other !== undefined) {
+    const message = `this Caddy takes https for another pipe server already, that of *.${other} (it asks ${asked})`
+    throw new TunnelError(
+      'caddy-conflict',
+      `${message}, and can do so for one alone: close that one, take out of Caddy's configuration what it has left, or use another Caddy`,
+    )
+  }
   const reason = asked
     ? `it asks ${asked} already whether a name may have a certificate`
     : policies?.some((policy) => policy.on_demand)

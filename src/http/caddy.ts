@@ -96,7 +96,7 @@ class ConfiguredCaddy implements Caddy {
     const { domain, ask } = this.#site
     const other = askOf(config, domain)
     if (other === undefined || other === ask || !(await isAnswered(other))) return
-    const message = `another server has this Caddy take *.${domain}: close it, or choose another domain`
+    const message = `another pipe server has this Caddy take *.${domain}: close it, or use another Caddy`
     throw new TunnelError('caddy-conflict', message)
   }
 
