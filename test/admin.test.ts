@@ -245,7 +245,9 @@ describe('who may ask', () => {
 
   test('is who shows the secret, where there is one, by whatever name; health is open', async () => {
     await using server = await startServer(['--admin-host', '0.0.0.0'], { PIPE_ADMIN_SECRET: SECRET })
-    const url = server.url.replace('0.0.0.0', '127.0.0.1')
+    const { url } = server
+    // One that a browser can open, though it listens at all of them.
+    expect(new URL(url).hostname).toBe('127.0.0.1')
     const get = async (path: string, authorization?: string) => {
       const headers = { host: 'tunnel.example', ...(authorization !== undefined && { authorization }) }
       const { status, json, headers: answered } = await request(`${url}${path}`, { headers })

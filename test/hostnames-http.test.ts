@@ -272,7 +272,10 @@ describe('a target', () => {
 
     const page = await place.tunnel.fetch('/', { headers: { Accept: 'text/html' } })
     expect([page.status, page.headers.get('content-type')]).toEqual([502, 'text/html; charset=utf-8'])
-    expect(await page.text()).toMatch(/<h1>502 Bad Gateway<\/h1>.*shop.*can&#39;t be reached/)
+    const html = await page.text()
+    expect(html).toMatch(/<h1>502 Bad Gateway<\/h1>.*shop.*can&#39;t be reached/)
+    expect(html).toContain('<meta name="viewport" content="width=device-width">')
+    expect(html).toContain('color-scheme:light dark')
     const text = await place.tunnel.fetch('/')
     expect(text.headers.get('content-type')).toBe('text/plain; charset=utf-8')
     expect(place.tunnel.stats.rejections).toBe(2)

@@ -1,6 +1,6 @@
 import http, { type IncomingMessage, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import { formatAddress, isLoopback } from '../address.js'
+import { formatAddress, isAnyAddress, isLoopback } from '../address.js'
 import { withDeadline } from '../deadline.js'
 import { TunnelError } from '../errors.js'
 import { listening } from '../listener.js'
@@ -68,11 +68,17 @@ export async function openAdmin(server: Server, { host, port, secret }: AdminOpt
     return listening(web, where, aborted)
   })
   return {
-    url: `http://${formatAddress({ host, port: (web.address() as AddressInfo).port })}`,
+    url: `http://${formatAddress({ host: openable(host), port: (web.address() as AddressInfo).port })}`,
     close() {
       dashboard.close()
       web.close()
       web.closeAllConnections()
     },
   }
+}
+
+/** Where it listens at all addresses, one of them: the others are no host of a URL. */
+function openable(host: string): string {
+  if (!isAnyAddress(host)) return host
+  return host === '::' ? '::1' : '127.0.0.1'
 }

@@ -69,8 +69,12 @@ const TITLES: Record<number, string> = {
   504: 'Gateway Timeout',
 }
 
+/** Readable on any screen, by day and night. */
+const STYLE =
+  ':root{color-scheme:light dark;font:1.1rem/1.5 system-ui,sans-serif}body{max-width:36rem;margin:15vh auto;padding:0 1rem}'
+
 function page(title: string, sentence: string): string {
-  return `<!doctype html><html lang="en"><meta charset="utf-8"><title>${escapeHtml(title)}</title><h1>${escapeHtml(title)}</h1><p>${escapeHtml(sentence)}</p></html>\n`
+  return `<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>${escapeHtml(title)}</title><style>${STYLE}</style><h1>${escapeHtml(title)}</h1><p>${escapeHtml(sentence)}</p></html>\n`
 }
 
 function escapeHtml(text: string): string {
