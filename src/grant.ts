@@ -86,7 +86,12 @@ export async function grant(message: Forward, options: GrantOptions): Promise<Se
     if (address.protocol === 'unix') return listenOn(address)
     if (address.protocol !== 'http') return openPort(ports, asked, (port) => listenOn({ ...address, port }))
     const { hostname, names } = address
-    return names.listen({ hostname, basicAuth, take: (...visit) => tunnel?.park(...visit) })
+    return names.listen({
+      hostname,
+      basicAuth,
+      take: (...visit) => tunnel?.park(...visit),
+      turnedAway: (...turned) => tunnel?.turnedAway(...turned),
+    })
   }
   const listener = await listen().catch((error) => {
     // A client that was killed comes back as another one.

@@ -138,6 +138,11 @@ export class ServerTunnel implements TunnelInfo {
     }
   }
 
+  /** A visitor was turned away by who looks at its requests. */
+  turnedAway(visitor: Visitor, error: TunnelError): void {
+    this.#reject({ id: randomUUID(), visitor, error })
+  }
+
   /** Resets a visitor that waits. */
   turnAway(id: string, error: TunnelError): void {
     this.#waiting.turnAway(id, error)

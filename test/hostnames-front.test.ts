@@ -2,7 +2,14 @@
 import { once } from 'node:events'
 import { writeFile } from 'node:fs/promises'
 import http from 'node:http'
-import { type Connection, openTunnel, type ServerOptions, type TunnelOptions } from 'pipe-tunnel'
+import { pEvent } from 'p-event'
+import {
+  type Connection,
+  openTunnel,
+  type Rejection,
+  type ServerOptions,
+  type TunnelOptions,
+} from 'pipe-tunnel'
 import { describe, expect, test } from 'vitest'
 import { WebSocket } from 'ws'
 import { httpWorld, request, textOf } from './helpers/http.js'
@@ -144,6 +151,19 @@ describe('basicAuth', () => {
       'Basic realm="tunnel", charset="UTF-8"',
     ])
     expect(place.target.connections).toEqual([])
+  })
+
+  test('tells the server of who gives a wrong one, and not of who is asked first', async () => {
+    await using place = await httpWorld(tellHeaders, options)
+    const told = pEvent<'reject', Rejection>(place.server, 'reject', { timeout: 30_000 })
+    for (const headers of [{}, header('user:pass')]) await place.tunnel.fetch('/', { headers })
+
+    expect(await told).toMatchObject({
+      visitor: { address: '127.0.0.1', port: expect.any(Number) },
+      error: { code: 'visitor-denied', message: 'it gave a wrong name or password' },
+    })
+    expect(place.server.stats.rejections).toBe(1)
+    expect(place.server.tunnels[0]?.stats.rejections).toBe(1)
   })
 
   test('keeps WebSockets out, too', async () => {

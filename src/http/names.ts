@@ -19,6 +19,8 @@ export interface Site {
     cameTo: SocketAddress,
     turnAway: (error: TunnelError) => void,
   ): void
+  /** Tells of a visitor that was turned away before anything was made of its request. */
+  turnedAway(visitor: Visitor, error: TunnelError): void
   /** What ends connections that carry no request, when the tunnel is gone. */
   readonly endIdle: Set<() => void>
 }
@@ -59,7 +61,7 @@ export class Names {
   }
 
   /** Hands requests for this name over from now on. Throws `hostname-taken`. */
-  listen(wanted: Pick<Site, 'hostname' | 'basicAuth' | 'take'>): Listener & { site: SiteInfo } {
+  listen(wanted: Omit<Site, 'probe' | 'endIdle'>): Listener & { site: SiteInfo } {
     const { hostname } = wanted
     const { domain, scheme, publicPort } = this.#settings
     const host = `${hostname}.${domain}`

@@ -3,6 +3,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { isAuthorized } from '../basic-auth.js'
+import { TunnelError } from '../errors.js'
 import type { HttpSettings } from '../http-options.js'
 import type { SocketAddress } from '../listener.js'
 import { PROBE_PATH } from '../protocol.js'
@@ -86,6 +87,17 @@ export class Visit {
     const site = names.find(host)
     const refusal = whyUnclear(request, host, others) ?? (site && whyNot(request, site))
     if (refusal || !site) {
+      // Who shows no password is asked for one first: that is no attempt.
+      if (site && refusal?.status === 401 && request.headers.authorization !== undefined) {
+        const { address } = originOf(
+          request.rawHeaders,
+          this.#peer.address,
+          settings.scheme,
+          settings.isTrusted,
+        )
+        const wrong = new TunnelError('visitor-denied', 'it gave a wrong name or password')
+        site.turnedAway(this.#visitorAt(address), wrong)
+      }
       refuse(request, response, refusal ?? unknown(host))
     } else if (isProbe(request)) {
       answerProbe(response, site)
@@ -95,6 +107,11 @@ export class Visit {
       if (upgrade) passUpgrade(exchange, upgrade.socket, upgrade.head)
       else passOn(exchange)
     }
+  }
+
+  /** Of one behind a proxy, the port is not known. */
+  #visitorAt(address: string): SocketAddress {
+    return address === this.#peer.address ? this.#peer : { address, port: 0 }
   }
 
   /** Connections are never shared between visitors: a target may tell them apart by the connection. */
@@ -107,7 +124,7 @@ export class Visit {
       return known
     }
     known?.close()
-    const visitor = address === this.#peer.address ? this.#peer : { address, port: 0 }
+    const visitor = this.#visitorAt(address)
     const way = new Way({ http: this.#options.http, site, visitor, cameTo: this.#cameTo })
     this.#ways.set(key, way)
     for (const [oldest, unused] of this.#ways) {
