@@ -8,7 +8,7 @@ import { type Aborted, whenAborted, withDeadline } from './deadline.js'
 import { Dialler } from './dialler.js'
 import { bindingOf } from './encryption.js'
 import type { KnownEndpoint } from './endpoint.js'
-import { errorFromPeer, TunnelError, toTunnelError } from './errors.js'
+import { errorFromPeer, isError, TunnelError, toTunnelError } from './errors.js'
 import { dialMux, type MuxLink } from './mux-dial.js'
 import { violation } from './protocol.js'
 import { untilItWorks } from './retry.js'
@@ -77,6 +77,14 @@ export class ServerLink {
    */
   async logIn(aborted: AbortSignal): Promise<Control> {
     const socket = await this.#dialler.dial(this.server, aborted).catch((error) => {
+      const { host } = this.server
+      if (isError(error) && 'syscall' in error && error.syscall === 'getaddrinfo')
+        throw toTunnelError(
+          error,
+          'server-unreachable',
+          `the name ${host} was not found`,
+          'is it spelled right, and in DNS?',
+        )
       const next = 'is it running, and is this its port?'
       const failure = `no server answers at ${formatAddress(this.server)}`
       throw toTunnelError(error, 'server-unreachable', failure, next)

@@ -223,6 +223,19 @@ describe('openTunnel looks whether its URL leads to it', () => {
     })
   })
 
+  test('and says that the proxy for https does not run', async () => {
+    const port = await freePort()
+    const domain = `https://localhost:${port}`
+    await using server = await createServer({ http: { port: 0, domain } })
+
+    await expect(openTunnel(served, { server, hostname: 'shop', timeout: 3_000 })).rejects.toMatchObject({
+      code: 'url-unreachable',
+      message: expect.stringMatching(
+        new RegExp(`: nothing answers at port ${port}: is the proxy that takes https running\\?$`),
+      ),
+    })
+  })
+
   test('and says that something else answers there', async () => {
     await using other = await serveHttp((_request, response) => {
       response.writeHead(301, { Location: 'https://elsewhere.example/' }).end()

@@ -91,17 +91,20 @@ async function textOf(answer: IncomingMessage): Promise<string> {
 }
 
 function unreachable(url: string, error: NodeJS.ErrnoException): TunnelError {
-  const { hostname } = new URL(url)
+  const { hostname, protocol, port } = new URL(url)
   const domain = hostname.replace(/^[^.]*\./, '')
   const told = `the tunnel is open, but its URL ${url} can't be reached from here`
   const next =
     error.syscall === 'getaddrinfo'
       ? `let *.${domain} point to the server in DNS`
-      : /^(ERR_SSL|ERR_TLS|EPROTO)/.test(error.code ?? '')
-        ? `does what stands in front of the server speak TLS for *.${domain}?`
-        : domain === 'localhost'
-          ? 'names in localhost lead to this machine, so start a server on another with --domain'
-          : `does *.${domain} lead to the server, and is its port open?`
+      : protocol === 'https:' && error.code === 'ECONNREFUSED'
+        ? // The server takes http alone.
+          `nothing answers at port ${port || 443}: is the proxy that takes https running?`
+        : /^(ERR_SSL|ERR_TLS|EPROTO)/.test(error.code ?? '')
+          ? `does what stands in front of the server speak TLS for *.${domain}?`
+          : domain === 'localhost'
+            ? 'names in localhost lead to this machine, so start a server on another with --domain'
+            : `does *.${domain} lead to the server, and is its port open?`
   return new TunnelError('url-unreachable', `${told} (${reasonOf(error)}): ${next}`, { cause: error })
 }
 
