@@ -6,7 +6,8 @@ import { invalidOption } from './options.js'
 const MAX_LABEL = 63
 const LABEL = /^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/
 const PATTERN = /^(?=.{1,63}$)[a-z0-9*](?:[a-z0-9-]*[a-z0-9*])?$/
-const WANTED = '1 to 63 of a-z, 0-9 and -, with no - at either end, such as shop'
+/** What it is made of, for complaints. */
+export const LABEL_WORDS = '1 to 63 of a-z, 0-9 and -, with no - at either end, such as shop'
 
 /** Whether it is one label of a host name (RFC 1123, 2.1), in lower case. */
 export function isLabel(value: unknown): value is string {
@@ -18,7 +19,7 @@ export function readHostname(value: unknown): string | true | undefined {
   if (value === undefined || value === false) return undefined
   if (value === true) return true
   const label = typeof value === 'string' ? value.toLowerCase() : value
-  if (!isLabel(label)) throw invalidOption('hostname', `true, or ${WANTED}`, value)
+  if (!isLabel(label)) throw invalidOption('hostname', `true, or ${LABEL_WORDS}`, value)
   return label
 }
 
@@ -28,7 +29,8 @@ export function readPatterns(name: string, value: unknown): readonly string[] {
   return value.map((entry, index) => {
     const pattern = typeof entry === 'string' ? entry.toLowerCase() : ''
     const isPattern = PATTERN.test(pattern) && pattern.indexOf('*') === pattern.lastIndexOf('*')
-    if (!isPattern) throw invalidOption(`${name}[${index}]`, `${WANTED}, or with one * such as api-*`, entry)
+    if (!isPattern)
+      throw invalidOption(`${name}[${index}]`, `${LABEL_WORDS}, or with one * such as api-*`, entry)
     return pattern
   })
 }

@@ -44,9 +44,21 @@ describe('pipe expose --hostname', () => {
   test.each([
     [
       ['expose', '3000', '4000', '--hostname', 'shop'],
-      /--hostname must be given a name with one target alone/,
+      /--hostname shop is one name for 2 targets: write --hostname alone, or use pipe up/,
     ],
-    [['expose', '3000', '--hostname', 'sh.op'], /hostname must be/],
+    [
+      ['expose', '3000', '--hostname', 'My_Shop'],
+      /^pipe: --hostname must be 1 to 63 of .*, not "My_Shop"\n$/,
+    ],
+    [
+      ['expose', '3000', '--hostname', 'shop', '--port', '5'],
+      /^pipe: --hostname leaves no room for --port: leave one of them out\n$/,
+    ],
+    [
+      ['expose', '8080:3000', '--hostname'],
+      /--hostname leaves no room for a public port, which 8080:3000 names/,
+    ],
+    [['expose', '3000', '--hostname', '--listen', 'unix:/tmp/x'], /--hostname leaves no room for --listen/],
     [['expose', '3000', '--basic-auth', 'user:pass'], /--basic-auth is for tunnels with a hostname/],
     [['server', '--domain', 'example.com'], /--domain must be left out where there is no --http-port/],
     [['server', '--http-port', 'many'], /--http-port must be a whole number/],

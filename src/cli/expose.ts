@@ -1,4 +1,5 @@
 import { TunnelError } from '../errors.js'
+import { isLabel, LABEL_WORDS } from '../hostname.js'
 import { openTunnels, type WantedTunnel } from '../open-tunnel.js'
 import { invalidOption, show } from '../options.js'
 import { readConfig } from './config.js'
@@ -26,9 +27,7 @@ export function expose(targets: string[], options: ExposeOptions, command?: stri
     if (listen !== undefined && targets.length > 1) {
       throw invalidOption('--listen', 'given with one target alone', listen)
     }
-    if (typeof hostname === 'string' && targets.length > 1) {
-      throw invalidOption('--hostname', 'given a name with one target alone', hostname)
-    }
+    checkHostname(targets, options)
     const local = { ...readLocalArguments(options), hostname, basicAuth, listen }
     const wanted = readTargets(targets, options.port).map((one) => ({ ...local, ...one }))
     const link = readLink(options, await readConfig(options.config))
@@ -36,6 +35,27 @@ export function expose(targets: string[], options: ExposeOptions, command?: stri
     return openTunnels(wanted, { ...link, signal })
   }
   return run(options, { many: targets.length > 1, open, listensHere: () => listensHere, command })
+}
+
+/** In the words of the command line, for which the library has others. */
+function checkHostname(targets: string[], { hostname, port, listen }: ExposeOptions): void {
+  if (hostname === undefined) return
+  const refuse = (complaint: string) => new TunnelError('invalid-option', complaint)
+  const other = Object.entries({ '--port': port, '--listen': listen }).find(
+    ([, given]) => given !== undefined,
+  )
+  if (other) throw refuse(`--hostname leaves no room for ${other[0]}: leave one of them out`)
+  const numbered = targets.find((target) => parseWanted(target).port !== undefined)
+  if (numbered)
+    throw refuse(
+      `--hostname leaves no room for a public port, which ${numbered} names: leave one of them out`,
+    )
+  if (hostname === true) return
+  if (!isLabel(hostname.toLowerCase())) throw invalidOption('--hostname', LABEL_WORDS, hostname)
+  if (targets.length > 1)
+    throw refuse(
+      `--hostname ${hostname} is one name for ${targets.length} targets: write --hostname alone, or use pipe up`,
+    )
 }
 
 function readTargets(targets: string[], port: number | undefined): WantedTunnel[] {

@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs'
 import { Command, CommanderError, Option } from 'commander'
 import { conditionOptions } from './conditions.js'
 import { end, exit, fail } from './exit.js'
+import { explain, exposeHint } from './mistakes.js'
 
 const EXAMPLES = `
 Examples:
@@ -89,7 +90,7 @@ const program = new Command('pipe')
   .version(version)
   .addHelpText('after', EXAMPLES)
   .exitOverride()
-  .configureOutput({ outputError: (message, write) => write(explain(message)) })
+  .configureOutput({ outputError: (message, write) => write(explain(message, args, exposeCommand.options)) })
 
 const exposeCommand = program
   .command('expose')
@@ -104,9 +105,7 @@ const exposeCommand = program
   .option('--hostname [name]', 'HTTP tunnel of this name, or one that the server chooses')
   .option('--basic-auth <credentials>', 'name:password that visitors of an HTTP tunnel are asked for')
   .option('--listen <socket>', 'unix socket at the server in place of a port, such as unix:/tmp/x.sock')
-  .showHelpAfterError(
-    '(such as: pipe expose 3000 --allow 10.0.0.0/8 -- npm test, with targets before options and a command behind --; pipe expose --help lists them)',
-  )
+  .showHelpAfterError(exposeHint(args))
   .usage('[options] <target...> [-- <command>]')
   .action(async (targets: string[], options) =>
     (await import('./expose.js')).expose(targets, options, childCommand),
@@ -207,27 +206,6 @@ try {
   else fail(error)
 }
 await end()
-
-/** A complaint of the parser; where a target is missing, what became of it, and where an option is of a tunnel in a file, so much. */
-function explain(message: string): string {
-  const said = message.replace(/^error: /, 'pipe: ')
-  const [, unknown] = /^pipe: unknown option '(--[\w-]+)/.exec(said) ?? []
-  const ofTunnel = args[2] === 'up' && exposeCommand.options.find(({ long }) => long === unknown)
-  if (ofTunnel)
-    return `pipe: unknown option '${unknown}': the file says it of each tunnel, as ${nameInFile(ofTunnel)} beside its target\n`
-  const [, taken] = /^pipe: missing required argument/.test(said)
-    ? (/ --wait[ =](\S+)/.exec(args.join(' ')) ?? [])
-    : []
-  if (taken === undefined) return said
-  return said.replace(/\n$/, `: ${taken} was taken as the seconds of --wait, so write the target first\n`)
-}
-
-/** How a configuration file calls what is an option of `pipe expose`. */
-function nameInFile(option: Option): string {
-  const name = option.attributeName()
-  if (conditionOptions.includes(option)) return `conditions.${name}`
-  return name === 'wait' ? 'waitForTarget' : name
-}
 
 function splitArguments(argv: string[]): [args: string[], command?: string[]] {
   const at = argv[2] === 'expose' ? argv.indexOf('--') : -1
