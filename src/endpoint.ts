@@ -1,14 +1,13 @@
 import { isPromise } from 'node:util/types'
 import { type Address, isAnyAddress, parseAddress } from './address.js'
-import { checkHost, checkInteger, checkSecret, invalidOption } from './options.js'
+import { checkHost, checkInteger, checkSecret, invalidOption, SECRET_VARIABLE } from './options.js'
 import { type ClientTls, checkClientTls } from './tls-options.js'
 
 /** Port that servers listen on and clients dial where none is given. */
 export const DEFAULT_PORT = 8_910
 
-/** The environment variables that stand in for options; nothing else in the library reads the environment. */
+/** The environment variable that stands in for the option; beside that of the secret, the library reads no other. */
 const SERVER_VARIABLE = 'PIPE_SERVER'
-const SECRET_VARIABLE = 'PIPE_SECRET'
 
 /** Where a server is, and what it asks for: a `Server`, or anything else of that shape. */
 export interface Endpoint extends Address {

@@ -1,11 +1,16 @@
 import net from 'node:net'
 import { isPromise } from 'node:util/types'
+import { closestMatch } from 'leven'
 import { TunnelError } from './errors.js'
 
+/** Letters by which a name may differ from the one that is suggested for it. */
+const TYPING_MISTAKE = 2
 /** Longest time that a timer can wait, in milliseconds: above it Node fires at once. */
 export const MAX_TIMEOUT = 2 ** 31 - 1
 /** Shortest secret, in characters. Guessing needs one connection a guess, or a recording of a login. */
 const MIN_SECRET = 8
+/** The environment variable that stands in for the option. */
+export const SECRET_VARIABLE = 'PIPE_SECRET'
 
 /** A refusal of what the caller passed in, with the value received. */
 export function invalidOption(name: string, wanted: string, value: unknown): TunnelError {
@@ -23,6 +28,8 @@ export function checkNames(name: string, given: unknown, known: readonly string[
     if (known.includes(key)) continue
     const alike = known.find((one) => one.toLowerCase() === key.toLowerCase())
     if (alike) throw invalidOption(`a name in ${name}`, `spelled ${alike}`, key)
+    const near = closestMatch(key, known, { maxDistance: TYPING_MISTAKE })
+    if (near) throw new TunnelError('invalid-option', `${name} has no ${show(key)}: did you mean ${near}?`)
     throw invalidOption(name, `made of ${known.join(', ')}`, key)
   }
 }
@@ -59,6 +66,11 @@ export function checkHost(name: string, value: unknown): void {
 export function checkSecret(name: string, value: unknown): void {
   if (value === undefined) return
   if (typeof value !== 'string') throw invalidOption(name, 'a text', typeof value)
+  if (value === '' && name === SECRET_VARIABLE)
+    throw new TunnelError(
+      'invalid-option',
+      `${name} is set but empty: give it a secret of ${MIN_SECRET} characters or more, or unset it`,
+    )
   if (value.length < MIN_SECRET) {
     throw new TunnelError(
       'invalid-option',

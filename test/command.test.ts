@@ -109,6 +109,20 @@ describe('pipe expose', () => {
     await through.stderr.line(/^Ctrl-C closes$/)
   })
 
+  test('names PIPE_SECRET where that is empty', async () => {
+    const env = { PIPE_SECRET: '' }
+    await using folder = await temporaryFolder()
+    await writeFile(path.join(folder.path, 'pipe.config.json'), '{ "to": "127.0.0.1:1" }')
+    const cwd = folder.path
+    for (const args of [
+      ['server', '--port', '0'],
+      ['expose', '3000'],
+      ['expose', '3000', '--to', '127.0.0.1:1'],
+    ]) {
+      expectSentence(await pipeToEnd(args, { env, cwd }), 2, /PIPE_SECRET is set but empty: /)
+    }
+  })
+
   test('asks for the public port of --port', async () => {
     await using target = await helloTarget()
     const port = await freePort()
@@ -640,7 +654,28 @@ describe('a mistake gets a sentence and exit code', () => {
     ['an option that no command has', ['up', '--inspec'], /^pipe: unknown option '--inspec'\n/],
     ['an option without its value', ['expose', '3000', '--to'], /--to <server>.* missing/],
     ['an unknown command', ['exposed', '3000'], /unknown command 'exposed'/],
-    ['no target', ['expose'], /^pipe: missing required argument 'target'\n/],
+    [
+      'a target without a command',
+      ['3000'],
+      /^pipe: unknown command '3000': did you mean pipe expose 3000\?\n$/,
+    ],
+    [
+      'the command of another tunnel',
+      ['http', '8080'],
+      /^pipe: unknown command 'http': did you mean pipe expose 8080\?\n$/,
+    ],
+    ['another one', ['tcp', '22'], /: did you mean pipe expose tcp:\/\/localhost:22\?\n$/],
+    [
+      'the option of another tunnel',
+      ['expose', '3000', '--subdomain', 'shop'],
+      /^pipe: unknown option '--subdomain': did you mean --hostname\?\n\(such as: pipe expose 3000; /,
+    ],
+    [
+      'a target that --allow took',
+      ['expose', '--allow', '::1', '3000'],
+      /'target'\n.*targets before options and a command behind --/,
+    ],
+    ['no target', ['expose'], /^pipe: missing required argument 'target'\n\(such as: pipe expose 3000; /],
     [
       'a target that --wait took',
       ['expose', '--wait', '3000'],

@@ -416,7 +416,8 @@ describe('conditions', () => {
   test.each<[unknown, string]>([
     ['slow', 'conditions must be an object, not "slow"'],
     [null, 'conditions must be an object, not null'],
-    [{ latncy: 1 }, 'conditions must be made of latency, jitter,'],
+    [{ latncy: 1 }, 'conditions has no "latncy": did you mean latency?'],
+    [{ colour: 1 }, 'conditions must be made of latency, jitter,'],
     [{ in: { refuse: true } }, 'conditions.in must be made of latency, jitter,'],
     [{ latency: -1 }, 'conditions.latency must be milliseconds from 0 to 2147483647, not -1'],
     [{ latency: '100' }, 'conditions.latency must be milliseconds from 0 to 2147483647, not "100"'],

@@ -47,7 +47,10 @@ describe('pipe up', () => {
 
     const then = { kept, changed: { target: target.port, port, deny: ['127.0.0.1'] }, added: target.port }
     await folder.write('pipe.config.json', { to: server.address, tunnels: then })
-    await reload(program, /^pipe\.config\.json was read again: 2 closed, 2 opened, 1 unchanged$/)
+    await reload(
+      program,
+      /^pipe\.config\.json was read again: 2 closed \(gone, changed\), 2 opened \(changed, added\), 1 unchanged$/,
+    )
 
     await converse(visitor)
     expect(String(await ask(keptPlace, 'hello'))).toBe('hello')
@@ -312,7 +315,7 @@ describe('pipe up', () => {
       await converse(visitor)
 
       await folder.write(file, text({ web: target.port, more: target.port }))
-      await reload(program, /was read again: 0 closed, 1 opened, 1 unchanged$/)
+      await reload(program, /was read again: 0 closed, 1 opened \(\w+\), 1 unchanged$/)
       expect(String(await ask(await ready(program, 'more'), 'hello'))).toBe('hello')
       await converse(visitor)
       visitor.destroy()
@@ -336,7 +339,7 @@ describe('pipe up', () => {
     expect(String(await ask(place, 'hello'))).toBe('hello')
 
     await taken[Symbol.asyncDispose]()
-    await reload(program, /was read again: 0 closed, 1 opened, 1 unchanged$/)
+    await reload(program, /was read again: 0 closed, 1 opened \(\w+\), 1 unchanged$/)
     expect(String(await ask({ port }, 'hello'))).toBe('hello')
   })
 
@@ -349,7 +352,7 @@ describe('pipe up', () => {
     await program.stdout.line(/^http:/)
     await folder.write('pipe.config.json', { to: other.address, tunnels: { web: 3000, more: 3001 } })
     await reload(program, /^pipe: pipe\.config\.json: what all tunnels share has changed, /)
-    await program.stderr.line(/: 0 closed, 1 opened, 1 unchanged$/)
+    await program.stderr.line(/: 0 closed, 1 opened \(\w+\), 1 unchanged$/)
     expect([server.tunnels.length, other.tunnels.length]).toEqual([2, 0])
   })
 

@@ -163,6 +163,16 @@ describe('pipe up', () => {
       /^pipe: pipe\.config\.mjs: TO is not set$/,
     ],
     [
+      'a hostname that two tunnels have',
+      {
+        'pipe.config.json': JSON.stringify({
+          tunnels: { web: { target: 3000, hostname: 'shop' }, api: { target: 4000, hostname: 'Shop' } },
+        }),
+      },
+      [],
+      /^pipe: pipe\.config\.json: tunnels\.web and tunnels\.api have the same hostname Shop$/,
+    ],
+    [
       'a module that throws',
       { 'pipe.config.mjs': 'export default {}\nmissing()' },
       [],
@@ -172,7 +182,7 @@ describe('pipe up', () => {
       'a module without a default',
       { 'pipe.config.mjs': 'export const a = 1' },
       [],
-      /^pipe: pipe\.config\.mjs: it must be an object, not undefined$/,
+      /^pipe: pipe\.config\.mjs: it has no default export: write export default { … }$/,
     ],
   ])('refuses %s with exit code 2 and a sentence', async (_what, files, args, sentence) => {
     await using folder = await project(files)

@@ -556,7 +556,7 @@ describe('a tunnel opens', () => {
   })
 
   test.each([
-    ['', /8 characters or more, not 0/],
+    ['', /^PIPE_SECRET is set but empty: /],
     ['short', /8 characters or more, not 5/],
   ])('not with the secret %j from the environment', async (value, sentence) => {
     vi.stubEnv('PIPE_SECRET', value)
@@ -595,6 +595,15 @@ describe('a tunnel opens', () => {
       cause: { code: 'ECONNREFUSED' },
     })
     await expect(opening).rejects.toThrow(`127.0.0.1:${port}`)
+  })
+
+  test('not at a server whose name nobody knows, which is said', async () => {
+    await expect(openTunnel(3000, { server: 'no-such.invalid' })).rejects.toMatchObject({
+      code: 'server-unreachable',
+      message: expect.stringMatching(
+        /^the name no-such\.invalid was not found \(getaddrinfo .*\): is it spelled right, and in DNS\?$/,
+      ),
+    })
   })
 
   test('not within its timeout at a server that says nothing', async () => {
@@ -664,7 +673,8 @@ describe('a tunnel opens', () => {
     ],
     [() => openTunnel(3000, 'localhost' as unknown as object), 'options must be an object, not "localhost"'],
     [() => openTunnel(3000, null as unknown as object), 'options must be an object, not null'],
-    [() => createServer({ prot: 1 } as object), /^options must be made of host, port, .*, not "prot"$/],
+    [() => createServer({ prot: 1 } as object), /^options has no "prot": did you mean port\?$/],
+    [() => createServer({ speed: 1 } as object), /^options must be made of host, port, .*, not "speed"$/],
     [
       () => createServer({ limits: { Flows: 1 } as object }),
       'a name in limits must be spelled flows, not "Flows"',

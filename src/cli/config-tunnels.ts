@@ -4,9 +4,9 @@ import type { TunnelConfig } from '../config/define.js'
 import type { LoadedConfig } from '../config/load.js'
 import { TunnelError } from '../errors.js'
 import { type LinkOptions, readWanted, type WantedTunnel } from '../open-tunnel.js'
-import { invalidOption } from '../options.js'
+import { invalidOption, SECRET_VARIABLE } from '../options.js'
 import { beside, checked, secretOf } from './config.js'
-import { readSecret, type SecretOptions } from './secret.js'
+import { readSecret, type SecretOptions, secretOfEnvironment } from './secret.js'
 import { type ClientTlsArguments, readClientTls, readPem } from './tls.js'
 
 /** Flags of the control connection, which `pipe expose` and `pipe up` share. */
@@ -41,9 +41,9 @@ export function readLink(flags: LinkArguments, loaded?: LoadedConfig): LinkOptio
 
 /** The secret of environment or file. What stands in an address goes before those of its own layer and below. */
 function secretBelow(given: string | undefined, loaded: LoadedConfig | undefined): string | undefined {
-  const { PIPE_SECRET } = process.env
   // Where the address is of a layer above the file, that is seen to by whoever reads the address.
-  if (PIPE_SECRET !== undefined) return given === undefined && loaded?.config.to ? PIPE_SECRET : undefined
+  if (process.env[SECRET_VARIABLE] !== undefined)
+    return given === undefined && loaded?.config.to ? secretOfEnvironment() : undefined
   return loaded && !given?.includes('@') ? secretOf(loaded, '', loaded.config) : undefined
 }
 
@@ -73,7 +73,22 @@ export function readTunnels(loaded: LoadedConfig, names: string[]): Map<string, 
     const read = () => readTunnel(loaded, typeof tunnel === 'object' ? tunnel : { target: tunnel })
     wanted.set(name, checked(`${file}: tunnels.${name}`, read))
   }
+  checkHostnames(file, wanted)
   return wanted
+}
+
+/** Each may have a name once. */
+function checkHostnames(file: string, wanted: Map<string, WantedTunnel>): void {
+  const owners = new Map<string, string>()
+  for (const [name, { hostname }] of wanted) {
+    if (typeof hostname !== 'string') continue
+    const owner = owners.get(hostname.toLowerCase())
+    if (owner !== undefined) {
+      const both = `tunnels.${owner} and tunnels.${name}`
+      throw new TunnelError('invalid-option', `${file}: ${both} have the same hostname ${hostname}`)
+    }
+    owners.set(hostname.toLowerCase(), name)
+  }
 }
 
 function readTunnel(loaded: LoadedConfig, { target, ...options }: TunnelConfig): WantedTunnel {

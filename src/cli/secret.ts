@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { TunnelError } from '../errors.js'
+import { checkSecret, SECRET_VARIABLE } from '../options.js'
 
 export interface SecretOptions {
   secret?: string
@@ -20,4 +21,11 @@ export function readSecret({ secret, secretFile }: SecretOptions): string | unde
       },
     )
   }
+}
+
+/** That of the environment. */
+export function secretOfEnvironment(): string | undefined {
+  const secret = process.env[SECRET_VARIABLE]
+  checkSecret(SECRET_VARIABLE, secret)
+  return secret
 }

@@ -7,7 +7,7 @@ import type { ServerAdminArguments } from './admin.js'
 import { readConfig } from './config.js'
 import { readServer } from './config-server.js'
 import type { LogArguments } from './log.js'
-import { readSecret, type SecretOptions } from './secret.js'
+import { readSecret, type SecretOptions, secretOfEnvironment } from './secret.js'
 import { readServerTls, type ServerTlsArguments } from './tls.js'
 
 interface HttpArguments {
@@ -48,7 +48,7 @@ export async function readSettings(
     ...inFile,
     ...flags,
     http: readHttp({ httpPort, domain, trustProxy, caddy }, inFile),
-    secret: readSecret({ secret, secretFile }) ?? process.env.PIPE_SECRET ?? inFile.secret,
+    secret: readSecret({ secret, secretFile }) ?? secretOfEnvironment() ?? inFile.secret,
     tls: readServerTls({ tlsCert, tlsKey, tls: mayEncrypt }) ?? inFile.tls,
   }
   return { settings, file: loaded?.name }

@@ -138,7 +138,7 @@ class FileTunnels {
       // The server gets to know in the order in which it is told: an address may be asked for again at once.
       tunnel.close({ grace: GRACE })
     }
-    const kept = this.#open.size
+    const kept = [...this.#open.keys()]
     const missing = [...tunnels].filter(([name]) => !this.#open.has(name))
     const opened = missing.map(async ([name, wanted]) => {
       try {
@@ -153,7 +153,9 @@ class FileTunnels {
     })
     await Promise.all(opened)
     if (this.#options.quiet || signal.aborted) return
-    const counts = `${closed.length} closed, ${this.#open.size - kept} opened, ${kept} unchanged`
+    const before = closed.map(([name]) => name)
+    const after = [...this.#open.keys()].filter((name) => !kept.includes(name))
+    const counts = `${counted('closed', before)}, ${counted('opened', after)}, ${kept.length} unchanged`
     writeLine(process.stderr, `${file} was read again: ${counts}`)
   }
 
@@ -166,6 +168,11 @@ class FileTunnels {
       if (this.#open.get(name)?.tunnel === tunnel) this.#open.delete(name)
     })
   }
+}
+
+/** `2 closed (web, db)`. */
+function counted(what: string, names: string[]): string {
+  return `${names.length} ${what}${names.length > 0 ? ` (${names.join(', ')})` : ''}`
 }
 
 function complain(text: string): void {

@@ -36,6 +36,8 @@ export async function loadConfig(file: string): Promise<LoadedConfig> {
 
 /** What a module exports may throw when it is read. */
 function mistakesIn(value: unknown, name: string): string[] {
+  // Of a module alone.
+  if (value === undefined) return ['it has no default export: write export default { … }']
   try {
     return validate(value, schema)
   } catch (cause) {

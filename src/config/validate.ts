@@ -39,14 +39,22 @@ function validateObject(value: Record<string, unknown>, schema: ObjectSchema, pa
       if (one === undefined) return []
       const known = Object.hasOwn(properties, key) && properties[key]
       if (known) return validate(one, known, below(key))
-      if (additionalProperties === false) return [unknownKey(below(key), key, Object.keys(properties))]
+      if (additionalProperties === false) return [unknownKey(below(key), key, schema, below)]
       if (!names.test(key)) return [`a name in ${path} must match ${names.source}, not ${show(key)}`]
       return validate(one, additionalProperties, below(key))
     }),
   ]
 }
 
-function unknownKey(path: string, key: string, known: string[]): string {
+/** A name that is known elsewhere is most often there by mistake, and not spelled wrong. */
+function unknownKey(path: string, key: string, schema: ObjectSchema, below: (key: string) => string): string {
+  const known = Object.keys(schema.properties)
+  const places = Object.entries(schema.properties).flatMap(([name, one]) => {
+    if (holds(one, key)) return [below(name)]
+    const isList = 'additionalProperties' in one && one.additionalProperties
+    return isList && holds(isList, key) ? [`one of ${below(name)}`] : []
+  })
+  if (places.length > 0) return `${path} is unknown: it belongs into ${places.join(', or into ')}`
   const nearest = closestMatch(
     key.toLowerCase(),
     known.map((one) => one.toLowerCase()),
@@ -56,6 +64,12 @@ function unknownKey(path: string, key: string, known: string[]): string {
   )
   const meant = known.find((one) => one.toLowerCase() === nearest)
   return `${path} is unknown: ${meant ? `did you mean ${meant}?` : `known are ${known.join(', ')}`}`
+}
+
+/** Whether objects of the schema have this name. */
+function holds(schema: Schema, key: string): boolean {
+  if ('anyOf' in schema) return schema.anyOf.some((one) => holds(one, key))
+  return 'properties' in schema && Object.hasOwn(schema.properties, key)
 }
 
 /** Whether the value is of the schema's kind and within its bounds. What is below it is not looked at. */
