@@ -381,6 +381,7 @@ describe('fetch of a tunnel', () => {
       method: 'PUT',
       body: 'other',
     })
+    await expect(tunnel.fetch(undefined as never)).rejects.toMatchObject({ code: 'invalid-option' })
     await expect(tunnel.fetch({} as never)).rejects.toMatchObject({
       code: 'invalid-option',
       message: 'path must be a path, a URL or a Request, not [object Object]',

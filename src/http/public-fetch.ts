@@ -26,7 +26,7 @@ export async function publicFetch(
   init: RequestInit,
   { url: base, agent }: PublicSite,
 ): Promise<Response> {
-  if (typeof input !== 'string' && !('href' in input || input instanceof Request))
+  if (typeof input !== 'string' && !('href' in Object(input) || input instanceof Request))
     throw invalidOption('path', 'a path, a URL or a Request', input)
   if (!(input instanceof Request)) return follow(new URL(input, base), init, agent)
   return isLocalName(new URL(input.url)) ? follow(...(await partsOf(input, init)), agent) : fetch(input, init)
