@@ -1,24 +1,17 @@
 import { TunnelError } from './errors.js'
-import { type DecodedBody, decodeBody, pictureType } from './inspector/decode.js'
-import type { Header, RecordedBody, RecordedRequest } from './inspector/record.js'
+import type { RecordedRequest } from './inspector/record.js'
 import type { ReplayEdits } from './inspector/replay.js'
-import type { Requests, TunnelRequests } from './inspector/requests.js'
+import type { TunnelRequests } from './inspector/requests.js'
+import { type Mishap, Mishaps } from './mishaps.js'
+import { detail, rejection, summary } from './page-views.js'
+import type { Tunnel } from './tunnel.js'
 import type { WebApi } from './web/server.js'
 
 /** Milliseconds in which changes are gathered, before pages are told of them. */
 const GATHER = 100
-/** Most bytes of what is no text that a page is given, other than of pictures. */
-const MAX_HEX = 16_384
-/** Most characters of a text. */
-const MAX_TEXT = 1_048_576
-/** Most characters of a url in the list. */
-const MAX_URL = 1_024
 
 /** A tunnel whose requests the page shows. */
-export interface Inspected {
-  target: string
-  requests: Requests
-}
+export type Inspected = Pick<Tunnel, 'target' | 'url' | 'requests' | 'on'>
 
 /** The view «requests» of the page. */
 export interface RequestsApi extends WebApi {
@@ -28,14 +21,16 @@ export interface RequestsApi extends WebApi {
   remove(tunnel: Inspected): void
 }
 
+/** What there is to be shown of a tunnel. */
 interface Recorded {
   target: string
+  url: string
   requests: TunnelRequests
+  mishaps: Mishaps
 }
 
 /** What the view «requests» can ask for. */
 export function requestsApi(tunnels: readonly Inspected[]): RequestsApi {
-  const recordedBy = ({ target, requests }: Inspected) => ({ target, requests: requests as TunnelRequests })
   const inspected = tunnels.map(recordedBy)
   /** Who is told of what changes. */
   const followers = new Set<Follower>()
@@ -56,11 +51,15 @@ export function requestsApi(tunnels: readonly Inspected[]): RequestsApi {
     get: {
       requests: () =>
         inspected
-          .flatMap(({ target, requests }) => requests.all.map((one) => summary(target, one)))
-          .sort((one, other) => one.id - other.id),
+          .flatMap(({ target, requests, mishaps }) => [
+            ...requests.all.map((one) => summary(target, one)),
+            ...mishaps.all.map((one) => rejection(target, one)),
+          ])
+          .sort((one, other) => one.startedAt - other.startedAt),
+      addresses: () => addresses(inspected),
       request: (query) => {
-        const { target, request } = find(query.get('id'))
-        return detail(target, request)
+        const { target, request, mishaps } = find(query.get('id'))
+        return detail(target, request, mishaps.reasonOf(request.connection))
       },
       curl: (query) => {
         const { requests, request } = find(query.get('id'))
@@ -80,7 +79,10 @@ export function requestsApi(tunnels: readonly Inspected[]): RequestsApi {
         return summary(target, await requests.replay(request, readEdits(edits)))
       },
       clear: () => {
-        for (const { requests } of inspected) requests.clear()
+        for (const { requests, mishaps } of inspected) {
+          mishaps.clear()
+          requests.clear()
+        }
       },
     },
     subscribe(send) {
@@ -95,115 +97,103 @@ export function requestsApi(tunnels: readonly Inspected[]): RequestsApi {
     add(tunnel) {
       const one = recordedBy(tunnel)
       inspected.push(one)
-      for (const { follow } of followers) follow(one)
+      for (const { follow, send } of followers) {
+        follow(one)
+        send('addresses', addresses(inspected))
+      }
     },
     remove({ requests }) {
       const at = inspected.findIndex((one) => one.requests === requests)
       const [gone] = at < 0 ? [] : inspected.splice(at, 1)
       if (!gone) return
-      for (const { forget } of followers) forget(gone)
+      for (const { leave } of followers) leave(gone)
       // Somebody may still hold the tunnel.
       gone.requests.clear()
+      gone.mishaps.clear()
     },
   }
 }
 
 type Follower = ReturnType<typeof changesOf>
 
-/** Tells of the requests of those that it follows. */
+function recordedBy(tunnel: Inspected): Recorded {
+  const { target, url, requests } = tunnel
+  return { target, url, requests: requests as TunnelRequests, mishaps: new Mishaps(tunnel) }
+}
+
+/** Where visitors come to, and where that leads. */
+function addresses(inspected: Recorded[]) {
+  return inspected.map(({ target, url }) => ({ target, url }))
+}
+
+/** Tells of the requests of those that it follows, and of who was turned away. */
 function changesOf(send: (event: string, data: unknown) => void) {
-  const changed = new Map<RecordedRequest, Recorded>()
+  /** What is to be told of each, by its id. */
+  const changed = new Map<number | string, () => unknown>()
+  const dropped = new Set<number | string>()
   let timer: NodeJS.Timeout | undefined
   const flush = () => {
     timer = undefined
-    send(
-      'requests',
-      [...changed].map(([request, { target }]) => summary(target, request)),
-    )
+    if (dropped.size > 0) send('drop', [...dropped])
+    if (changed.size > 0)
+      send(
+        'requests',
+        [...changed.values()].map((view) => view()),
+      )
+    forgetAll()
+  }
+  const forgetAll = () => {
     changed.clear()
+    dropped.clear()
+  }
+  const later = () => {
+    timer ??= setTimeout(flush, GATHER).unref()
   }
   const ends = new Map<Recorded, () => void>()
   const follow = (one: Recorded) => {
-    const { recorder } = one.requests
+    const {
+      target,
+      requests: { recorder },
+      mishaps,
+    } = one
     const recorderOnChange = (request: RecordedRequest) => {
       // One that had to make room is shown by no page that is opened now.
       if (!recorder.find(request.id)) return
-      changed.set(request, one)
-      timer ??= setTimeout(flush, GATHER).unref()
+      changed.set(request.id, () => summary(target, request))
+      later()
+    }
+    const mishapsOnChange = (mishap: Mishap) => {
+      changed.set(mishap.id, () => rejection(target, mishap))
+      later()
+    }
+    const onDrop = ({ id }: RecordedRequest | Mishap) => {
+      changed.delete(id)
+      dropped.add(id)
+      later()
     }
     const recorderOnClear = () => {
-      changed.clear()
+      forgetAll()
       send('clear', null)
     }
-    recorder.on('change', recorderOnChange)
-    recorder.on('clear', recorderOnClear)
+    recorder.on('change', recorderOnChange).on('drop', onDrop).on('clear', recorderOnClear)
+    mishaps.on('change', mishapsOnChange).on('drop', onDrop)
     ends.set(one, () => {
-      recorder.off('change', recorderOnChange)
-      recorder.off('clear', recorderOnClear)
+      recorder.off('change', recorderOnChange).off('drop', onDrop).off('clear', recorderOnClear)
+      mishaps.off('change', mishapsOnChange).off('drop', onDrop)
     })
   }
-  const forget = (gone: Recorded) => {
+  const leave = (gone: Recorded) => {
     ends.get(gone)?.()
     ends.delete(gone)
-    for (const [request, one] of changed) if (one === gone) changed.delete(request)
-    // Pages ask which requests there still are.
+    // Pages ask for all that there still is.
+    forgetAll()
     send('gone', null)
   }
   const end = () => {
     clearTimeout(timer)
     for (const one of ends.values()) one()
   }
-  return { follow, forget, end }
-}
-
-function summary(target: string, request: RecordedRequest) {
-  const { id, method, url, state, duration, startedAt, replayOf = null, response } = request
-  return {
-    id,
-    target,
-    method,
-    url: url.length > MAX_URL ? `${url.slice(0, MAX_URL)}…` : url,
-    state,
-    duration,
-    startedAt: startedAt.getTime(),
-    replayOf,
-    status: response?.status ?? null,
-    size: response?.body.size ?? 0,
-  }
-}
-
-async function detail(target: string, request: RecordedRequest) {
-  const { url, httpVersion, visitor, headers, body, response } = request
-  return {
-    ...summary(target, request),
-    url,
-    httpVersion,
-    visitor,
-    headers,
-    body: await shown(body, headers),
-    response: response && { ...response, body: await shown(response.body, response.headers) },
-  }
-}
-
-/** A body as a page shows it: text, a picture, or bytes; never what would run. */
-async function shown(body: RecordedBody, headers: readonly Header[]) {
-  const decoded: DecodedBody = await decodeBody(body, headers)
-  const { bytes, text, type, coded = null } = decoded
-  const picture = pictureType(decoded) ?? null
-  const about = { size: body.size, isTruncated: decoded.isTruncated, type, coded, picture }
-  if (text !== undefined && !picture) {
-    return {
-      ...about,
-      text: text.slice(0, MAX_TEXT),
-      isTruncated: about.isTruncated || text.length > MAX_TEXT,
-    }
-  }
-  const given = picture ? bytes : bytes.subarray(0, MAX_HEX)
-  return {
-    ...about,
-    base64: given.toString('base64'),
-    isTruncated: about.isTruncated || given.length < bytes.length,
-  }
+  return { follow, leave, send, end }
 }
 
 /** What the page wants to be different. What the values are is looked at by who sends them. */

@@ -26,6 +26,7 @@ test('tunnels appear as they come, show who is inside, and are closed by who con
   await view.page.keyboard.type(`:${other.port}`)
   await row(tunnel.port).waitFor({ state: 'hidden' })
   await view.page.keyboard.press('Escape')
+  await view.page.keyboard.press('Escape')
   await row(tunnel.port).click()
 
   view.answers.push(false, true)

@@ -42,7 +42,12 @@ async function siteWith(halfCloseTimeout: number) {
     halfCloseTimeout,
   })
   const connection = new Promise<Duplex>((resolve) => {
-    front.names.listen({ hostname: 'app', basicAuth: undefined, take: (stream) => resolve(stream) })
+    front.names.listen({
+      hostname: 'app',
+      basicAuth: undefined,
+      take: (stream) => resolve(stream),
+      turnedAway() {},
+    })
   })
   return {
     port: front.port,

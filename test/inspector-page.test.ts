@@ -4,8 +4,9 @@ import { readFile } from 'node:fs/promises'
 import http from 'node:http'
 import { gzipSync } from 'node:zlib'
 import type { Browser, Page } from '@playwright/test'
-import { openTunnel, type Tunnel } from 'pipe-tunnel'
+import { type InspectOptions, openTunnel, type Tunnel } from 'pipe-tunnel'
 import { describe, expect, test } from 'vitest'
+import { bytes } from '../src/cli/report.js'
 import { type RequestsApi, requestsApi } from '../src/inspector-page.js'
 import { serveWeb, type WebPage } from '../src/web/server.js'
 import { useChromium } from './helpers/browser.js'
@@ -121,7 +122,7 @@ test('pipe expose --inspect prints its URL', async () => {
   const url = await client.stdout.line(/^http:/)
   await (await fetch(`${url}/there`)).text()
   expect(await (await fetch(`${page}api/requests`)).json()).toMatchObject([
-    { url: '/there', status: 200, size: 5 },
+    { url: '/there', status: 200, bytesIn: 0, bytesOut: 5 },
   ])
 })
 
@@ -242,7 +243,10 @@ describe('in Chromium', () => {
     await keyboard.type('one')
     await expect.poll(() => view.page.getByRole('listitem').count()).toBe(1)
     await keyboard.press('Escape')
+    expect(await view.page.getByRole('listitem').count()).toBe(1)
+    await keyboard.press('Escape')
     await expect.poll(() => view.page.getByRole('listitem').count()).toBe(3)
+    expect(await heading()).toBe('POST /three')
     await keyboard.press('r')
     await expect.poll(() => view.page.getByRole('listitem').count()).toBe(4)
     expect(world.tunnel.requests.all.at(-1)).toMatchObject({ url: '/three', replayOf: expect.any(Number) })
@@ -250,6 +254,185 @@ describe('in Chromium', () => {
     await expect.poll(() => view.clipboard()).toMatch(/^curl http:\S+\/three .*--data-raw \/three$/s)
     await keyboard.press('Escape')
     await expect.poll(() => view.detail.getByRole('heading').count()).toBe(0)
+    view.expectNoErrors()
+  })
+
+  test('the filter leads to what matches it, and says where nothing does', async () => {
+    await using world = await start()
+    await using view = await openPage(browser(), world)
+    for (const path of ['/a/one', '/b', '/a/two', '/c']) await world.post(path, path)
+    await view.row('/c').waitFor()
+    const { keyboard } = view.page
+    const heading = () => view.detail.getByRole('heading', { level: 2 }).textContent()
+
+    await keyboard.press('/')
+    await keyboard.type('/a/')
+    await keyboard.press('Enter')
+    await expect.poll(heading).toBe('POST /a/two')
+    await keyboard.press('j')
+    await expect.poll(heading).toBe('POST /a/one')
+    await keyboard.press('/')
+    await keyboard.press('ArrowDown')
+    await expect.poll(heading).toBe('POST /a/two')
+    expect(await view.page.getByRole('listitem').count()).toBe(2)
+
+    await view.page.getByLabel('Filter requests').fill('zzzz')
+    await view.page.getByText('No request matches «zzzz»').waitFor()
+    await view.page.getByLabel('Filter requests').fill('')
+    await expect.poll(() => view.page.getByRole('listitem').count()).toBe(4)
+    expect(await view.page.getByText(/^No request/).isVisible()).toBe(false)
+    view.expectNoErrors()
+  })
+
+  test('who was turned away is shown, and why', async () => {
+    await using world = await start()
+    await using view = await openPage(browser(), world)
+    await world.post('/there', 'x')
+    await world.target.stop()
+    for (const socket of world.target.sockets) socket.destroy()
+    await expect(world.post('/form', 'lost')).rejects.toThrow()
+    await view.row('not reached').click()
+    await view.detail.getByText(/can't be reached/).waitFor()
+    expect(await view.page.getByRole('listitem').first().textContent()).toMatch(
+      /can't be reached.*not reached/,
+    )
+    await view.page.reload()
+    await view.row('not reached').waitFor()
+    expect(await view.page.getByRole('listitem').first().textContent()).toContain('not reached')
+    await view.page.getByRole('button', { name: 'Clear' }).click()
+    await view.page.getByText('No requests yet').waitFor()
+    view.expectNoErrors()
+  })
+
+  test('where visitors come to is shown, and what keys do', async () => {
+    await using world = await start()
+    await using view = await openPage(browser(), world)
+    const { url } = world.tunnel
+    await view.page.getByRole('link', { name: url }).waitFor()
+    await view.page.getByText(`No requests yet. They appear as they come to ${url}.`).waitFor()
+    await view.detail.getByText('Choose a request').waitFor()
+    await view.detail.getByRole('row', { name: 'r sends the request again' }).waitFor()
+    view.expectNoErrors()
+  })
+
+  test('a row has the time and what went either way, in the words of the terminal', async () => {
+    await using world = await start()
+    await using view = await openPage(browser(), world)
+    await world.post('/large', 'x'.repeat(3_145_728))
+    const row = view.row('/large').filter({ hasText: /\d\d:\d\d:\d\d · .* · 3 MB in · 3 MB out/ })
+    await row.click()
+    await view.detail.getByText('the first 1 MB of 3 MB').first().waitFor()
+
+    const counts = [0, 1, 999, 1_000, 1_023, 1_024, 1_075, 16_077, 1_048_575, 1_048_576, 5_242_880, 7e9, 3e12]
+    const words = await view.page.evaluate(
+      `import('./dom.js').then(({ bytes }) => ${JSON.stringify(counts)}.map(bytes))`,
+    )
+    expect(words).toEqual(counts.map(bytes))
+    view.expectNoErrors()
+  })
+
+  test('a request that is not kept any more has no row, unless it is being looked at', async () => {
+    await using world = await start({ maxRequests: 2 })
+    await using view = await openPage(browser(), world)
+    for (const path of ['/one', '/two', '/three']) await world.post(path, path)
+    await view.row('/one').waitFor({ state: 'detached' })
+    await view.row('/two').click()
+    await view.detail.getByText('POST /two', { exact: true }).waitFor()
+    await world.post('/four', '/four')
+    await view.row('/four').waitFor()
+    expect(await view.row('/two').isVisible()).toBe(true)
+    await view.row('/four').click()
+    await view.row('/two').waitFor({ state: 'detached' })
+    expect(await view.page.getByRole('listitem').count()).toBe(2)
+    view.expectNoErrors()
+  })
+
+  test('that pipe has ended is said after some tries, and where it is asked for something', async () => {
+    await using world = await start()
+    await using view = await openPage(browser(), world)
+    await world.post('/form', 'before')
+    await view.row('/form').click()
+    await view.detail.getByText('POST /form', { exact: true }).waitFor()
+    await world.page.close()
+    const ended = view.page.getByText(
+      'pipe has ended, it seems; its next start has a page at another address',
+    )
+    await view.page.getByText('The link to pipe is lost; trying again…').waitFor()
+    await view.page.keyboard.press('r')
+    await ended.last().waitFor()
+    await ended.first().waitFor()
+    view.expectNoErrors(/ERR_/)
+  })
+
+  test('a replay leads to the request that it repeats', async () => {
+    await using world = await start()
+    await using view = await openPage(browser(), world)
+    await world.post('/form', 'before')
+    await view.row('/form').click()
+    await view.detail.getByText('POST /form', { exact: true }).waitFor()
+    await view.page.keyboard.press('r')
+    await expect.poll(() => world.tunnel.requests.all).toHaveLength(2)
+    const [first, again] = world.tunnel.requests.all
+    await view.detail.getByText(`request ${again?.id} ·`).waitFor()
+    await view.detail.getByRole('button', { name: `request ${first?.id}` }).click()
+    await view.detail.getByText(`request ${first?.id} ·`).waitFor()
+    expect(await view.detail.getByText('repeats').count()).toBe(0)
+    view.expectNoErrors()
+  })
+
+  test('why a request broke off stands in front of it', async () => {
+    await using world = await start()
+    await using view = await openPage(browser(), world)
+    await expect(world.post('/broken', 'x')).rejects.toThrow()
+    await view.row('/broken').click()
+    await view.detail.getByText(/^It broke off without an answer: .*ECONNRESET/).waitFor()
+    const text = await view.detail.textContent()
+    expect(text?.indexOf('It broke off')).toBeLessThan(text?.indexOf('HTTP/1.1') ?? 0)
+    view.expectNoErrors()
+  })
+
+  test('a connection that speaks another protocol is not sent again', async () => {
+    await using world = await start()
+    await using view = await openPage(browser(), world)
+    world.target.server.on('upgrade', (_request, socket) => {
+      socket.end('HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n')
+    })
+    const headers = { Connection: 'Upgrade', Upgrade: 'echo' }
+    http.get(`${world.tunnel.url}/socket`, { headers }).on('upgrade', (_response, socket) => socket.destroy())
+    await view.row('/socket').click()
+    await view.detail.getByText('GET /socket', { exact: true }).waitFor()
+    for (const key of ['r', 'e', 'c']) await view.page.keyboard.press(key)
+    await view.page.getByText('Copied as curl').waitFor()
+    expect(await view.page.getByRole('dialog').count()).toBe(0)
+    expect(world.tunnel.requests.all).toHaveLength(1)
+    view.expectNoErrors()
+  })
+
+  test('a request that goes on looks so, in a row of the same height', async () => {
+    await using world = await start()
+    await using view = await openPage(browser(), world)
+    const ended = world.post('/events', 'x')
+    const row = view.row('/events')
+    await row.filter({ hasText: '200 …' }).filter({ hasText: 'running' }).waitFor()
+    const before = await row.boundingBox()
+    world.release()
+    await ended
+    await row.filter({ hasText: /200\d\d:.* out/ }).waitFor()
+    expect((await row.boundingBox())?.height).toBe(before?.height)
+    view.expectNoErrors()
+  })
+
+  test('queries and forms are shown without their coding', async () => {
+    await using world = await start()
+    await using view = await openPage(browser(), world)
+    const headers = { 'Content-Type': 'application/x-www-form-urlencoded' }
+    await world.post('/form?q=a%20b&q=%C3%BC', 'name=J+R&tea=%26', headers)
+    await view.row('/form').click()
+    const rows = (name: string) =>
+      view.detail.getByLabel(name, { exact: true }).getByRole('row').allTextContents()
+    await expect.poll(() => rows('Query')).toEqual(['qa b', 'qü'])
+    expect(await rows('Request form')).toEqual(['nameJ R', 'tea&'])
+    expect(await view.detail.getByLabel('Request body').textContent()).toBe('name=J+R&tea=%26')
     view.expectNoErrors()
   })
 
@@ -387,6 +570,13 @@ describe('in Chromium', () => {
     expect(overflow).toBe(0)
     await view.page.getByRole('button', { name: '← Back' }).click()
     await expect.poll(() => view.row('/a/long').isVisible()).toBe(true)
+    // The browser's own button does the same.
+    await view.row('/a/long').click()
+    await view.detail.getByRole('heading', { level: 2 }).waitFor()
+    await view.page.goBack()
+    await expect.poll(() => view.row('/a/long').isVisible()).toBe(true)
+    await view.page.goForward()
+    await view.detail.getByRole('heading', { level: 2 }).waitFor()
     view.expectNoErrors()
   })
 })
@@ -397,15 +587,23 @@ interface World extends AsyncDisposable {
   page: WebPage
   api: RequestsApi
   post(path: string, body: string | Buffer, headers?: Record<string, string>): Promise<void>
+  /** Ends the answers to `/events`. */
+  release(): void
 }
 
 /** A target, a tunnel to it, and the page that shows its requests. */
-async function start(): Promise<World> {
+async function start(inspect: InspectOptions = {}): Promise<World> {
+  const held: http.ServerResponse[] = []
   const target = await httpTarget(async (request, response) => {
+    if (request.url === '/broken') return request.socket.resetAndDestroy()
+    if (request.url === '/events') {
+      held.push(response)
+      return response.writeHead(200).write('data: 1\n\n')
+    }
     response.setHeader('X-Served', 'yes')
     response.end(`${request.method} ${request.url} ${await readAll(request)}`)
   })
-  const tunnel = await openTunnel(target.address, { inspect: true })
+  const tunnel = await openTunnel(target.address, { inspect })
   const api = requestsApi([tunnel])
   const page = await serveWeb(api)
   return {
@@ -415,6 +613,9 @@ async function start(): Promise<World> {
     api,
     async post(path, body, headers = {}) {
       await (await fetch(tunnel.url + path, { method: 'POST', body: Buffer.from(body), headers })).text()
+    },
+    release() {
+      for (const response of held) response.end()
     },
     async [Symbol.asyncDispose]() {
       await page.close()

@@ -19,6 +19,8 @@ interface RecorderEvents {
   change: [request: RecordedRequest]
   /** A request has ended. */
   request: [request: RecordedRequest]
+  /** One had to make room, and is not kept any more. */
+  drop: [request: RecordedRequest]
   /** All that was kept is forgotten. */
   clear: []
 }
@@ -154,6 +156,7 @@ export class Recorder extends Emitter<RecorderEvents> {
     for (const oldest of this.#kept.values()) {
       if (this.#cost <= MAX_COST && this.#kept.size <= this.#options.maxRequests) break
       this.#drop(oldest)
+      this.tell('drop', oldest)
     }
   }
 

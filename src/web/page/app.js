@@ -1,4 +1,7 @@
-import { attempt, get, make } from './dom.js'
+import { attempt, GONE, get, make } from './dom.js'
+
+/** Tries to find the link again, behind which there is little hope. */
+const TRIES = 5
 
 /** The page: what this server offers is shown by a script of that name, which gives back what it does with events and keys. */
 const about = await get('about')
@@ -33,11 +36,17 @@ function eventOnCome({ type, data }) {
 }
 
 const source = new EventSource('api/events')
+const link = document.querySelector('#link')
+let failures = 0
 source.onerror = () => {
-  document.querySelector('#link').hidden = false
+  failures++
+  const isHopeless = failures >= TRIES || source.readyState === EventSource.CLOSED
+  link.textContent = isHopeless ? GONE : 'The link to pipe is lost; trying again…'
+  link.hidden = false
 }
 source.onopen = () => {
-  document.querySelector('#link').hidden = true
+  failures = 0
+  link.hidden = true
   // What came meanwhile was told to nobody, at the beginning too.
   refresh()
 }

@@ -29,20 +29,29 @@ export async function attempt(work) {
   }
 }
 
-export async function get(path) {
-  return readAnswer(await fetch(`api/${path}`))
+/** What is said where nobody answers for long. The address of a page that has a token in it is another one each time. */
+export const GONE =
+  location.pathname === '/'
+    ? 'pipe has ended, it seems; trying again…'
+    : 'pipe has ended, it seems; its next start has a page at another address'
+
+export function get(path) {
+  return ask(path)
 }
 
-export async function post(path, value = {}) {
+export function post(path, value = {}) {
   const headers = { 'Content-Type': 'application/json' }
-  return readAnswer(await fetch(`api/${path}`, { method: 'POST', headers, body: JSON.stringify(value) }))
+  return ask(path, { method: 'POST', headers, body: JSON.stringify(value) })
 }
 
-export async function remove(path) {
-  return readAnswer(await fetch(`api/${path}`, { method: 'DELETE' }))
+export function remove(path) {
+  return ask(path, { method: 'DELETE' })
 }
 
-async function readAnswer(response) {
+async function ask(path, how) {
+  const response = await fetch(`api/${path}`, how).catch(() => {
+    throw new Error(GONE)
+  })
   const value = await response.json()
   if (!response.ok) throw new Error(value.error.message ?? value.error)
   return value
@@ -55,12 +64,21 @@ export function download(name, text) {
   setTimeout(() => URL.revokeObjectURL(url), 60_000)
 }
 
+const UNITS = ['B', 'KB', 'MB', 'GB', 'TB', 'PB']
+
+/** `79 B`, `1.2 MB`, as the terminal has it. */
 export function bytes(count) {
-  if (count < 1_000) return `${count} B`
-  if (count < 1_000_000) return `${(count / 1_000).toFixed(1)} kB`
-  return `${(count / 1_000_000).toFixed(1)} MB`
+  let value = count
+  let unit = 0
+  for (; value >= 1_024 && unit < UNITS.length - 1; unit++) value /= 1_024
+  return `${value.toFixed(1).replace(/\.0$/, '')} ${UNITS[unit]}`
 }
 
 export function time(duration) {
   return duration < 1_000 ? `${Math.round(duration)} ms` : `${(duration / 1_000).toFixed(1)} s`
+}
+
+/** The time of a day, as the terminal has it. */
+export function clock(moment) {
+  return new Date(moment).toTimeString().slice(0, 8)
 }

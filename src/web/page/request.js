@@ -1,4 +1,4 @@
-import { attempt, bytes, make, time } from './dom.js'
+import { attempt, bytes, clock, make, time } from './dom.js'
 
 /** Bytes in a line of those that are no text. */
 const WIDTH = 16
@@ -6,16 +6,16 @@ const WIDTH = 16
 const MAX_DEPTH = 40
 const MAX_INDENTED = 4_194_304
 
-/** Shows what a request is made of. */
-export function showRequest(place, request, { close, replay, edit, copyCurl }) {
-  const { method, url, status, state, duration, target, visitor, replayOf, response } = request
+/** Shows what a request is made of. `original` leads to the one that it repeats, where that is there. */
+export function showRequest(place, request, { close, replay, edit, copyCurl, original }) {
+  const { id, method, url, status, state, duration, target, visitor, response } = request
   const isUpgrade = status === 101
   const facts = [
-    time(duration),
+    `request ${id}`,
+    state === 'open' ? 'running' : time(duration),
     target,
     `from ${visitor.address}`,
-    replayOf && `repeats request ${replayOf}`,
-    new Date(request.startedAt).toLocaleTimeString(),
+    clock(request.startedAt),
   ]
   place.replaceChildren(
     make(
@@ -27,51 +27,77 @@ export function showRequest(place, request, { close, replay, edit, copyCurl }) {
       make('button', { title: 'c', onclick: () => attempt(copyCurl) }, 'Copy as curl'),
     ),
     make('h2', {}, `${method} ${url}`),
-    make('p', { class: 'facts' }, facts.filter(Boolean).join(' · ')),
-    part('Request', `HTTP/${request.httpVersion}`, request),
-    response
-      ? part('Response', `${status} ${response.statusText}`, response)
-      : make(
-          'p',
-          { class: 'empty' },
-          state === 'open' ? 'No answer yet.' : 'It broke off without an answer.',
-        ),
+    make('p', { class: 'facts' }, facts.join(' · '), ...originOf(request, original)),
+    ...(state === 'aborted' ? [make('p', { class: 'broken' }, abortOf(request))] : []),
+    part('Request', `HTTP/${request.httpVersion}`, request, queryOf(url)),
+    ...(response ? [part('Response', `${status} ${response.statusText}`, response)] : []),
+    ...(state === 'open' && !response ? [make('p', { class: 'empty' }, 'No answer yet.')] : []),
   )
-  if (state === 'aborted' && response) place.append(make('p', { class: 'empty' }, 'It broke off.'))
+}
+
+function originOf({ replayOf }, original) {
+  if (!replayOf) return []
+  const name = `request ${replayOf}`
+  return [' · repeats ', original ? make('button', { class: 'link-to', onclick: original }, name) : name]
+}
+
+function abortOf({ response, reason }) {
+  return `It broke off${response ? '' : ' without an answer'}${reason ? `: ${reason}` : ''}.`
+}
+
+function queryOf(url) {
+  const at = url.indexOf('?')
+  return at < 0 ? [] : pairs('Query', url.slice(at + 1))
+}
+
+/** Names and values as a form has them, without their coding. */
+function pairs(name, text) {
+  const all = [...new URLSearchParams(text)]
+  if (all.length === 0) return []
+  return [make('p', { class: 'facts' }, name), table(name, all)]
 }
 
 /** The body comes first: it is what most look for, and headers are many. */
-function part(title, what, { headers, body }) {
-  const rows = headers.map(([name, value]) =>
-    make('tr', {}, make('th', { scope: 'row' }, name), make('td', {}, value)),
-  )
+function part(title, what, { headers, body }, query = []) {
   return make(
     'section',
     { class: 'part' },
     make('h3', {}, `${title} `, make('small', {}, what)),
+    ...query,
     ...(body.size > 0 ? showBody(body, title) : []),
     make(
       'details',
       { open: true },
-      make('summary', {}, `${rows.length} headers`),
-      make('table', { 'aria-label': `${title} headers` }, make('tbody', {}, ...rows)),
+      make('summary', {}, `${headers.length} headers`),
+      table(`${title} headers`, headers),
     ),
   )
 }
 
+function table(name, rows) {
+  const lines = rows.map(([head, value]) =>
+    make('tr', {}, make('th', { scope: 'row' }, head), make('td', {}, value)),
+  )
+  return make('table', { 'aria-label': name }, make('tbody', {}, ...lines))
+}
+
 function showBody(body, title) {
-  const facts = [
-    bytes(body.size),
-    body.type,
-    body.coded && `coded as ${body.coded}`,
-    body.isTruncated && 'cut off here',
-  ]
+  const facts = [sizeOf(body), body.type, body.coded && `coded as ${body.coded}`]
+  const isForm = body.type === 'application/x-www-form-urlencoded' && body.text !== undefined
   return [
     make('p', { class: 'facts' }, facts.filter(Boolean).join(' · ')),
+    ...(isForm ? pairs(`${title} form`, body.text) : []),
     body.picture && body.base64
       ? picture(body, title)
       : make('pre', { tabindex: '0', 'aria-label': `${title} body` }, textOf(body)),
   ]
+}
+
+function sizeOf({ size, shownSize, isTruncated, isDecoded }) {
+  if (!isTruncated) return bytes(size)
+  return isDecoded
+    ? `${bytes(size)} over the wire, of which the first ${bytes(shownSize)} are shown without their coding`
+    : `the first ${bytes(shownSize)} of ${bytes(size)}`
 }
 
 /** By a blob of a type that runs nothing: what the sender says of it is not asked. */

@@ -9,10 +9,11 @@ export function open(view, tools) {
   const list = openList(view, tools, {
     things: 'Tunnels',
     thing: 'Tunnel',
-    nothing: 'No tunnels are open. They appear as they come.',
+    nothing: () => 'No tunnels are open. They appear as they come.',
     textOf: ({ id, protocol, address, client, secretName }) =>
       `${id} ${protocol} ${address} ${client.address} ${secretName ?? ''}`,
     onChoose: choose,
+    help: [['x', 'closes the tunnel, when you have confirmed it']],
   })
   // Bytes go without an event.
   setInterval(() => document.hidden || attempt(refresh), INTERVAL)
