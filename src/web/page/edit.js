@@ -53,6 +53,8 @@ export function editRequest(request, send) {
       dialog.close()
     } catch (error) {
       failure.textContent = error.message
+      // The reason stands right above it.
+      button.scrollIntoView({ block: 'nearest' })
     }
     button.disabled = false
   })

@@ -158,7 +158,7 @@ function requestRow({ method, url, status, state, duration, startedAt, bytesIn, 
       make('span', { class: 'method' }, method),
       make('span', { class: 'url', title: url }, url),
       make('span', { class: 'status' }, outcome),
-      make('span', { class: 'note' }, [replayOf ? '↻' : [], clock(startedAt), facts].flat(2).join(' · ')),
+      make('span', { class: 'note' }, `${replayOf ? '↻ ' : ''}${[clock(startedAt), ...facts].join(' · ')}`),
     ],
   }
 }
