@@ -149,7 +149,12 @@ describe('in Chromium', () => {
       const asked = page.waitForResponse(/api\/requests$/)
       await page.route(/api\/events$/, async (route) => {
         await asked
+        const listening = new AbortController()
+        const { body } = await fetch(`${world.page.url}api/events`, { signal: listening.signal })
         await world.post('/early', 'x')
+        // Who listens already is told, and that is all.
+        for (let told = ''; !told.includes('"complete"'); ) told += await readSome(body)
+        listening.abort()
         await route.continue()
       })
     })
@@ -625,6 +630,15 @@ async function start(inspect: InspectOptions = {}): Promise<World> {
       await target[Symbol.asyncDispose]()
     },
   }
+}
+
+/** The next piece of a stream, as text. */
+async function readSome(stream: ReadableStream<Uint8Array> | null): Promise<string> {
+  const reader = stream?.getReader()
+  const { value } = (await reader?.read()) ?? {}
+  reader?.releaseLock()
+  if (!value) throw new Error('the stream has ended')
+  return Buffer.from(value).toString()
 }
 
 async function openPage(
