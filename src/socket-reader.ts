@@ -5,14 +5,14 @@ let shared: Buffer | undefined
 const SHARED_SIZE = 65_536
 
 /** Memory of one socket alone, of which nothing is copied: larger reads cost less for each byte. */
-const OWN_SIZE = 524_288
+const OWN_SIZE = 262_144
 
 /** A read of so many bytes costs more to copy than memory of its own does. */
 const LARGE = 32_768
 
 /** Sockets that have memory of their own, and how many may: one that falls silent behind a large read keeps it until it is closed. */
 let owners = 0
-const MAX_OWNERS = 16
+const MAX_OWNERS = 32
 
 /** Memory that sockets have given back, for the next that need some, and how many pieces are kept. */
 const spare: Buffer[] = []

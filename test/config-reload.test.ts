@@ -82,7 +82,7 @@ describe('pipe up', () => {
     program.signal('SIGHUP')
     events.emit('open')
 
-    await program.stderr.line(/^pipe\.config\.json was read again: 1 closed, 1 opened, 0 unchanged$/)
+    await program.stderr.line(/^pipe\.config\.json was read again: 1 closed \([^)]+\), 1 opened \([^)]+\), 0 unchanged$/)
     expect(String(await ask(await ready(program, 'second'), 'hello'))).toBe('hello')
   })
 
@@ -160,11 +160,11 @@ describe('pipe up', () => {
     const before = places(server)
 
     await write({ allow: ['127.0.0.1'] })
-    await reload(program, /: 3 closed, 3 opened, 0 unchanged$/)
+    await reload(program, /: 3 closed \([^)]+\), 3 opened \([^)]+\), 0 unchanged$/)
     await folder.write('pipe.config.json', { to: server.address, tunnels: { other: target.port } })
-    await reload(program, /: 3 closed, 1 opened, 0 unchanged$/)
+    await reload(program, /: 3 closed \([^)]+\), 1 opened \([^)]+\), 0 unchanged$/)
     await write({ deny: ['192.0.2.1'] })
-    await reload(program, /: 1 closed, 3 opened, 0 unchanged$/)
+    await reload(program, /: 1 closed \([^)]+\), 3 opened \([^)]+\), 0 unchanged$/)
 
     expect(places(server)).toEqual(before)
   })
@@ -179,11 +179,11 @@ describe('pipe up', () => {
     await using program = pipe(['up', '--json'], { cwd: folder.path })
     const { port } = await ready(program, 'web')
     await write({ kept: target.port })
-    await reload(program, /: 1 closed, 0 opened, 1 unchanged$/)
+    await reload(program, /: 1 closed \([^)]+\), 0 opened, 1 unchanged$/)
     await using other = await openTunnel(target.port, { server, port })
 
     await write({ kept: target.port, web: target.port })
-    await reload(program, /: 0 closed, 1 opened, 1 unchanged$/)
+    await reload(program, /: 0 closed, 1 opened \([^)]+\), 1 unchanged$/)
     const web = server.tunnels.at(-1) as { port: number }
     expect([web.port, other.port]).not.toEqual([port, port])
     expect(String(await ask(web, 'hello'))).toBe('hello')
@@ -202,7 +202,7 @@ describe('pipe up', () => {
       web: { target: target.port, deny: ['192.0.2.1'] },
       api: { target: target.port, port },
     })
-    await reload(program, /: 1 closed, 2 opened, 0 unchanged$/)
+    await reload(program, /: 1 closed \([^)]+\), 2 opened \([^)]+\), 0 unchanged$/)
     expect((await ready(program, 'api')).port).toBe(port)
   })
 
@@ -233,7 +233,7 @@ describe('pipe up', () => {
     expect(await recorded()).toEqual(['/kept', '/before'])
 
     await write({ deny: ['192.0.2.1'] })
-    await reload(program, /: 1 closed, 1 opened, 1 unchanged$/)
+    await reload(program, /: 1 closed \([^)]+\), 1 opened \([^)]+\), 1 unchanged$/)
     await visitOnce(`${before.url}/after`)
 
     await expect.poll(recorded, { timeout: 15_000 }).toEqual(['/kept', '/after'])
@@ -263,7 +263,7 @@ describe('pipe up', () => {
       program,
       /^pipe: pipe\.config\.json: tunnels\.inspected: it is open, but no page can show its requests: /,
     )
-    await program.stderr.line(/: 0 closed, 1 opened, 1 unchanged$/)
+    await program.stderr.line(/: 0 closed, 1 opened \([^)]+\), 1 unchanged$/)
     const place = await ready(program, 'inspected')
     expect(place.inspector).toBeNull()
     expect(String(await ask(place, 'hello'))).toBe('hello')
@@ -455,7 +455,7 @@ describe('server.update', () => {
     [
       'what a secret does not have',
       { secrets: { a: { secret: OTHER, hostname: ['shop'] } } },
-      /^secrets\.a must be made of secret, ports, maxTunnels, hostnames, not "hostname"$/,
+      /^secrets\.a has no "hostname": did you mean hostnames\?/,
     ],
   ])('refuses %s, and then changes nothing', async (_, wrong, message) => {
     await using server = await createServer({ secret: SECRET })
