@@ -82,7 +82,9 @@ describe('pipe up', () => {
     program.signal('SIGHUP')
     events.emit('open')
 
-    await program.stderr.line(/^pipe\.config\.json was read again: 1 closed \([^)]+\), 1 opened \([^)]+\), 0 unchanged$/)
+    await program.stderr.line(
+      /^pipe\.config\.json was read again: 1 closed \([^)]+\), 1 opened \([^)]+\), 0 unchanged$/,
+    )
     expect(String(await ask(await ready(program, 'second'), 'hello'))).toBe('hello')
   })
 
