@@ -1,5 +1,5 @@
 /** Caddy's admin API (caddyserver.com/docs/api), of which the whole configuration is read and written at once. */
-import http from 'node:http'
+import type { RequestOptions } from 'node:http'
 import { isDeepStrictEqual } from 'node:util'
 import type { Aborted } from '../deadline.js'
 import { printable, reasonOf, TunnelError, toTunnelError } from '../errors.js'
@@ -7,6 +7,9 @@ import { untilItWorks } from '../retry.js'
 import { dialTcp } from '../tcp.js'
 import type { CaddyConfig } from './caddy-config.js'
 import { responseTo } from './response.js'
+
+// An import would be hoisted out of this part of the bundle, and loaded by all who import the package.
+const http = process.getBuiltinModule('node:http')
 
 /** Most bytes of a configuration. */
 const MAX_CONFIG = 16_777_216
@@ -48,7 +51,7 @@ export async function changeConfig(
   signal: AbortSignal,
   change: (config: CaddyConfig | null) => Promise<CaddyConfig | null>,
 ): Promise<boolean> {
-  const ask = (options: http.RequestOptions, content?: string) =>
+  const ask = (options: RequestOptions, content?: string) =>
     untilItWorks(() => request(admin, { ...options, signal }, content), { ...PATIENCE, signal })
   for (let attempt = 1; attempt <= ATTEMPTS; attempt++) {
     const { body, etag } = await ask({ method: 'GET' })
@@ -96,7 +99,7 @@ interface Answer {
 }
 
 /** Rejects with `caddy-unreachable`, with `caddy-failed` for what Caddy does not take, or with the signal's reason. */
-async function request(admin: URL, options: http.RequestOptions, content?: string): Promise<Answer> {
+async function request(admin: URL, options: RequestOptions, content?: string): Promise<Answer> {
   const sent = http.request(new URL('/config/', admin), { ...options, agent: false })
   try {
     const response = await responseTo(sent.end(content))

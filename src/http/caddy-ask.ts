@@ -1,11 +1,14 @@
 /** Answers Caddy whether a name may have a certificate. */
 import { once } from 'node:events'
-import http from 'node:http'
+import type { ClientRequest } from 'node:http'
 import type net from 'node:net'
 import { formatAddress } from '../address.js'
 import { listening } from '../listener.js'
 import { askPath } from './caddy-config.js'
 import { responseTo } from './response.js'
+
+// An import would be hoisted out of this part of the bundle, and loaded by all who import the package.
+const http = process.getBuiltinModule('node:http')
 
 /** How long another server may take to say that it is there, in milliseconds. */
 const ANSWER_TIMEOUT = 1_000
@@ -48,7 +51,7 @@ export async function listenForAsk(
 /** Whether the server answers that told Caddy to ask there. */
 export async function isAnswered(ask: string): Promise<boolean> {
   const signal = AbortSignal.timeout(ANSWER_TIMEOUT)
-  let sent: http.ClientRequest | undefined
+  let sent: ClientRequest | undefined
   try {
     sent = http.get(ask, { agent: false, signal })
     const response = await responseTo(sent)

@@ -1,7 +1,10 @@
 import type { Transform } from 'node:stream'
 import { TextDecoder } from 'node:util'
-import { createBrotliDecompress, createGunzip, createInflate, createInflateRaw } from 'node:zlib'
 import { type Header, type RecordedBody, valuesOf } from './record.js'
+
+// An import would be hoisted out of this part of the bundle, and loaded by all who import the package.
+const { createBrotliDecompress, createGunzip, createInflate, createInflateRaw } =
+  process.getBuiltinModule('node:zlib')
 
 /** Most bytes that a body is decoded to: a few thousand of them can become gigabytes. */
 const MAX_DECODED = 4_194_304

@@ -1,5 +1,4 @@
 import { randomUUID } from 'node:crypto'
-import { METHODS, validateHeaderName, validateHeaderValue } from 'node:http'
 import { duplexPair } from 'node:stream'
 import type { Arrival } from '../arrival.js'
 import { type WaitOptions, whenAborted, withDeadline } from '../deadline.js'
@@ -7,6 +6,9 @@ import { TunnelError, toTunnelError } from '../errors.js'
 import { invalidOption } from '../options.js'
 import { type Header, type RecordedRequest, valuesOf } from './record.js'
 import type { Recorder } from './recorder.js'
+
+// An import would be hoisted out of this part of the bundle, and loaded by all who import the package.
+const { METHODS, validateHeaderName, validateHeaderValue } = process.getBuiltinModule('node:http')
 
 /** Headers that say how the request was sent, and not what it is. */
 const OF_TRANSFER =

@@ -1,4 +1,3 @@
-import { METHODS } from 'node:http'
 import {
   beginsRequest,
   type Field,
@@ -14,6 +13,9 @@ import { type Follows, MessageParser } from './message-parser.js'
 import type { Header } from './record.js'
 import type { Recorder } from './recorder.js'
 import type { Origin, Recording } from './recording.js'
+
+// An import would be hoisted out of this part of the bundle, and loaded by all who import the package.
+const { METHODS } = process.getBuiltinModule('node:http')
 
 const STATUS_LINE = /^HTTP\/1\.([01]) ([1-9]\d\d)(?: (.*))?$/
 
