@@ -2,8 +2,8 @@ import { TunnelError } from './errors.js'
 import type { RecordedRequest } from './inspector/record.js'
 import type { ReplayEdits } from './inspector/replay.js'
 import type { TunnelRequests } from './inspector/requests.js'
-import { type Mishap, Mishaps } from './mishaps.js'
 import { detail, rejection, summary } from './page-views.js'
+import { type RecordedRejection, Rejections } from './rejections.js'
 import type { Tunnel } from './tunnel.js'
 import type { WebApi } from './web/server.js'
 
@@ -26,7 +26,7 @@ interface Recorded {
   target: string
   url: string
   requests: TunnelRequests
-  mishaps: Mishaps
+  rejections: Rejections
 }
 
 /** What the view «requests» can ask for. */
@@ -51,15 +51,15 @@ export function requestsApi(tunnels: readonly Inspected[]): RequestsApi {
     get: {
       requests: () =>
         inspected
-          .flatMap(({ target, requests, mishaps }) => [
+          .flatMap(({ target, requests, rejections }) => [
             ...requests.all.map((one) => summary(target, one)),
-            ...mishaps.all.map((one) => rejection(target, one)),
+            ...rejections.all.map((one) => rejection(target, one)),
           ])
           .sort((one, other) => one.startedAt - other.startedAt),
       addresses: () => addresses(inspected),
       request: (query) => {
-        const { target, request, mishaps } = find(query.get('id'))
-        return detail(target, request, mishaps.reasonOf(request.connection))
+        const { target, request, rejections } = find(query.get('id'))
+        return detail(target, request, rejections.reasonOf(request.connection))
       },
       curl: (query) => {
         const { requests, request } = find(query.get('id'))
@@ -79,8 +79,8 @@ export function requestsApi(tunnels: readonly Inspected[]): RequestsApi {
         return summary(target, await requests.replay(request, readEdits(edits)))
       },
       clear: () => {
-        for (const { requests, mishaps } of inspected) {
-          mishaps.clear()
+        for (const { requests, rejections } of inspected) {
+          rejections.clear()
           requests.clear()
         }
       },
@@ -109,7 +109,7 @@ export function requestsApi(tunnels: readonly Inspected[]): RequestsApi {
       for (const { leave } of followers) leave(gone)
       // Somebody may still hold the tunnel.
       gone.requests.clear()
-      gone.mishaps.clear()
+      gone.rejections.clear()
     },
   }
 }
@@ -118,7 +118,7 @@ type Follower = ReturnType<typeof changesOf>
 
 function recordedBy(tunnel: Inspected): Recorded {
   const { target, url, requests } = tunnel
-  return { target, url, requests: requests as TunnelRequests, mishaps: new Mishaps(tunnel) }
+  return { target, url, requests: requests as TunnelRequests, rejections: new Rejections(tunnel) }
 }
 
 /** Where visitors come to, and where that leads. */
@@ -154,7 +154,7 @@ function changesOf(send: (event: string, data: unknown) => void) {
     const {
       target,
       requests: { recorder },
-      mishaps,
+      rejections,
     } = one
     const recorderOnChange = (request: RecordedRequest) => {
       // One that had to make room is shown by no page that is opened now.
@@ -162,11 +162,11 @@ function changesOf(send: (event: string, data: unknown) => void) {
       changed.set(request.id, () => summary(target, request))
       later()
     }
-    const mishapsOnChange = (mishap: Mishap) => {
-      changed.set(mishap.id, () => rejection(target, mishap))
+    const rejectionsOnChange = (rejected: RecordedRejection) => {
+      changed.set(rejected.id, () => rejection(target, rejected))
       later()
     }
-    const onDrop = ({ id }: RecordedRequest | Mishap) => {
+    const onDrop = ({ id }: RecordedRequest | RecordedRejection) => {
       changed.delete(id)
       dropped.add(id)
       later()
@@ -176,10 +176,10 @@ function changesOf(send: (event: string, data: unknown) => void) {
       send('clear', null)
     }
     recorder.on('change', recorderOnChange).on('drop', onDrop).on('clear', recorderOnClear)
-    mishaps.on('change', mishapsOnChange).on('drop', onDrop)
+    rejections.on('change', rejectionsOnChange).on('drop', onDrop)
     ends.set(one, () => {
       recorder.off('change', recorderOnChange).off('drop', onDrop).off('clear', recorderOnClear)
-      mishaps.off('change', mishapsOnChange).off('drop', onDrop)
+      rejections.off('change', rejectionsOnChange).off('drop', onDrop)
     })
   }
   const leave = (gone: Recorded) => {

@@ -45,8 +45,6 @@ export class LocalTunnel extends Emitter<TunnelEvents> implements Tunnel {
   readonly #onDrop = gatherDrops(this.#connections, (drop) => this.tell('drop', drop))
   #resolveClosed: (error: TunnelError | undefined) => void = () => {}
   #released: Promise<void> | undefined
-  /** Whether it has ended without being closed here. */
-  #isGone = false
   /** Spares visitors inside who are silent, from a loss on. */
   #spareSilent = () => {}
 
@@ -85,7 +83,7 @@ export class LocalTunnel extends Emitter<TunnelEvents> implements Tunnel {
   }
 
   async fetch(path: string | URL | Request, init?: RequestInit): Promise<Response> {
-    if (this.#connections.closing || this.#isGone) throw new TunnelError('closed', 'the tunnel is closed')
+    if (this.#connections.closing || this.#released) throw new TunnelError('closed', 'the tunnel is closed')
     const { publicFetch } = await import('./http/public-fetch.js')
     return publicFetch(path, init ?? {}, this)
   }
@@ -145,7 +143,6 @@ export class LocalTunnel extends Emitter<TunnelEvents> implements Tunnel {
    * closes with grace still waits for them.
    */
   end(error: TunnelError): void {
-    this.#isGone = true
     this.#resolveClosed(error)
     this.#release()
   }

@@ -1,6 +1,6 @@
 import { type DecodedBody, decodeBody, pictureType } from './inspector/decode.js'
 import type { Header, RecordedBody, RecordedRequest } from './inspector/record.js'
-import type { Mishap } from './mishaps.js'
+import type { RecordedRejection } from './rejections.js'
 
 /** Most bytes of what is no text that a page is given, other than of pictures. */
 const MAX_HEX = 16_384
@@ -43,7 +43,7 @@ export async function detail(target: string, request: RecordedRequest, reason: s
 }
 
 /** A visitor that was turned away, in the list and on its own. */
-export function rejection(target: string, { id, at, visitor, error }: Mishap) {
+export function rejection(target: string, { id, at, visitor, error }: RecordedRejection) {
   const outcome = error.code === 'target-unreachable' ? 'not reached' : 'turned away'
   return { id, target, state: 'rejected', outcome, reason: error.message, startedAt: at.getTime(), visitor }
 }

@@ -11,7 +11,7 @@ import { lstatSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 
-const ROUNDS = 8
+const ROUNDS = 4
 const PROCESSES = 12
 /** What Node itself takes to start, where the limits were set, in milliseconds. */
 const BARE = 45

@@ -117,8 +117,10 @@ export async function run(
     }
     shown?.add(tunnel)
     announce(tunnel, report, shown?.url)
-    if (shown && !isPageTold) report.inspector(shown.url)
-    isPageTold ||= shown !== undefined
+    if (shown && !isPageTold) {
+      report.inspector(shown.url)
+      isPageTold = true
+    }
     follow(
       watch(tunnel, report).then(() => {
         tunnels.delete(tunnel)

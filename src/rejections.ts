@@ -6,21 +6,21 @@ import type { Tunnel } from './tunnel.js'
 const MAX_KEPT = 1_000
 
 /** A visitor that was turned away. */
-export interface Mishap extends Rejection {
+export interface RecordedRejection extends Rejection {
   readonly at: Date
 }
 
-interface MishapsEvents {
+interface RejectionsEvents {
   /** A visitor was turned away. */
-  change: [mishap: Mishap]
+  change: [rejection: RecordedRejection]
   /** It had to make room. */
-  drop: [mishap: Mishap]
+  drop: [rejection: RecordedRejection]
 }
 
 /** What went wrong with the visitors of a tunnel, and left no request that tells of it. */
-export class Mishaps extends Emitter<MishapsEvents> {
+export class Rejections extends Emitter<RejectionsEvents> {
   /** By exchange id, the oldest first. */
-  readonly #rejected = new Map<string, Mishap>()
+  readonly #rejected = new Map<string, RecordedRejection>()
   /** Why connections broke, by exchange id. */
   readonly #reasons = new Map<string, string>()
 
@@ -35,7 +35,7 @@ export class Mishaps extends Emitter<MishapsEvents> {
     })
   }
 
-  get all(): Mishap[] {
+  get all(): RecordedRejection[] {
     return [...this.#rejected.values()]
   }
 
@@ -48,11 +48,11 @@ export class Mishaps extends Emitter<MishapsEvents> {
     this.#rejected.clear()
   }
 
-  #add(mishap: Mishap): void {
-    this.#rejected.set(mishap.id, mishap)
+  #add(rejection: RecordedRejection): void {
+    this.#rejected.set(rejection.id, rejection)
     const dropped = makeRoom(this.#rejected)
     if (dropped) this.tell('drop', dropped)
-    this.tell('change', mishap)
+    this.tell('change', rejection)
   }
 }
 
