@@ -27,10 +27,10 @@ export function acceptMux(link: Duplex, aborted: Aborted): Promise<AcceptedMux> 
     let take = (_stream: Duplex) => session.destroy(violation('opened a data stream before its login'))
     // A process that ends, however badly, leaves a FIN. This hears it before the session does, to which it is a loss of all streams.
     link.once('end', () => channel?.leave())
-    link.on('data', () => channel?.hear())
     const session = new YamuxSession(link, {
       role: 'server',
       onStream: sessionOnStream,
+      onBytes: () => channel?.hear(),
       maxStreams: MAX_STREAMS,
     })
     const forget = whenAborted(aborted, (reason) => session.destroy(reason))

@@ -12,6 +12,8 @@ export interface MuxLink {
   readonly control: Duplex
   /** A stream that becomes a data stream. */
   open(): Duplex
+  /** Calls back whenever the server sends something, on whatever stream. */
+  whenHeard(listener: () => void): void
   /** Why the server refused the connection before it had a look at its streams, if it did. */
   refusal(): TunnelError | undefined
 }
@@ -19,10 +21,14 @@ export interface MuxLink {
 /** Makes a connection carry streams. It ends with its control connection. */
 export function dialMux(socket: Socket): MuxLink {
   let first: Buffer | undefined
-  socket.once('data', (chunk: Buffer) => {
-    first = chunk
+  let onHeard = () => {}
+  const session = new YamuxSession(socket, {
+    role: 'client',
+    onBytes(bytes) {
+      first ??= Buffer.from(bytes)
+      onHeard()
+    },
   })
-  const session = new YamuxSession(socket, { role: 'client' })
   const control = session.open()
   endWithControl(session, socket, control, (error) => {
     // A FIN would tell the server that this client has left.
@@ -32,6 +38,9 @@ export function dialMux(socket: Socket): MuxLink {
   return {
     control,
     open: () => session.open(),
+    whenHeard(listener) {
+      onHeard = listener
+    },
     refusal: () => (first && isMessage(first) ? readRefusal(first) : undefined),
   }
 }

@@ -1,7 +1,7 @@
 import { Socket } from 'node:net'
 import type { Duplex, Readable, Writable } from 'node:stream'
 import { TunnelError } from './errors.js'
-import { readReused } from './socket-reader.js'
+import { readReused, type Verdict } from './socket-reader.js'
 import {
   hasFinished,
   isPlainSocket,
@@ -12,6 +12,7 @@ import {
   type WriteFailure,
   whenClosed,
 } from './stream.js'
+import type { Borrower } from './yamux/inbox.js'
 import { YamuxStream } from './yamux/stream.js'
 
 /** How long a relay lives on in silence once one side has finished sending, in milliseconds. */
@@ -170,7 +171,7 @@ function streamOnError() {}
 function pass(source: Readable, sink: Writable, onBytes?: (chunk: Buffer) => void): void {
   /** Writes that must be over before more is read. */
   let awaited = 0
-  if (isPlainSocket(source) && freesMemory(sink) && readReused(source, sourceOnChunk)) return
+  if (readsReused(source, sink, sourceOnChunks)) return
   source.on('data', (chunk: Buffer) => {
     if (!sink.write(chunk)) source.pause()
     onBytes?.(chunk)
@@ -178,18 +179,33 @@ function pass(source: Readable, sink: Writable, onBytes?: (chunk: Buffer) => voi
   sink.on('drain', () => source.resume())
   source.resume()
 
-  function sourceOnChunk(chunk: Buffer, isReused: boolean): boolean {
-    const hasRoom = sink.write(chunk)
-    onBytes?.(chunk)
-    if (isReused ? sink.writableLength === 0 : hasRoom) return true
+  function sourceOnChunks(chunks: Buffer[], isReused: boolean): Verdict {
+    if (chunks.length > 1) sink.cork()
+    for (const chunk of chunks) {
+      sink.write(chunk)
+      onBytes?.(chunk)
+    }
+    if (chunks.length > 1) sink.uncork()
+    if (isReused ? sink.writableLength === 0 : !sink.writableNeedDrain) return 'done'
     awaited++
     // What is written behind it is written when nobody needs its memory any more.
     sink.write(NOTHING, () => {
       awaited--
       if (awaited === 0) source.resume()
     })
-    return false
+    return 'wait'
   }
+}
+
+/** Reads the source into memory that is used again, where both can do so. */
+function readsReused(source: Readable, sink: Writable, take: Borrower): boolean {
+  if (source instanceof YamuxStream) {
+    // All that does not write at once would make it keep the memory of its session's link.
+    if (!isPlainSocket(sink)) return false
+    source.readReused(take)
+    return true
+  }
+  return freesMemory(sink) && readReused(source, (chunk, isReused) => take([chunk], isReused))
 }
 
 /** Whether what was written to it is needed no more once that is done: what passes a chunk on does not know when others are done with it. */

@@ -132,7 +132,7 @@ export class ServerLink {
       const welcome = await logIn(channel, { secret, resume, binding: bindingOf(socket) })
       this.#dialler.trust(socket)
       this.#mux = mux
-      if (mux) showLife(socket, channel, welcome.heartbeatTimeout)
+      if (mux) showLife(mux, channel, welcome.heartbeatTimeout)
       return { channel, welcome }
     } catch (caught) {
       socket.destroy()
@@ -169,9 +169,9 @@ export class ServerLink {
  * Heartbeats may wait for long behind the bytes of visitors on their way to us. Then the bytes tell that the server is there, and it
  * is told unasked that we are.
  */
-function showLife(socket: Socket, channel: ClientChannel, heartbeatTimeout: number): void {
+function showLife(mux: MuxLink, channel: ClientChannel, heartbeatTimeout: number): void {
   let shown = performance.now()
-  socket.on('data', () => {
+  mux.whenHeard(() => {
     channel.hear()
     if (performance.now() - shown < heartbeatTimeout / 4) return
     shown = performance.now()

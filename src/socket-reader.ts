@@ -1,4 +1,5 @@
 import { type OnReadOpts, Socket, type SocketConstructorOpts } from 'node:net'
+import type { Readable } from 'node:stream'
 
 /** Where sockets read as long as little comes at a time, and copy it: so those that are idle hold no memory. */
 let shared: Buffer | undefined
@@ -19,13 +20,12 @@ const spare: Buffer[] = []
 const MAX_SPARE = 4
 
 /**
- * Reads a socket into memory that is used again and again, and gives back whether this Node lets it. Otherwise each chunk
- * gets memory of its own, which takes more time. Nobody else may read from the socket from now on; all else about it is as before.
- *
- * `onChunk` gives back whether to read on. Where not, reading stops until somebody calls `resume()`; where the memory of the chunk is reused,
- * it has to stop until nobody needs the chunk any more, as the next read overwrites it.
+ * Reads a socket into memory that is used again and again, and gives back whether it can be: it is a socket, does not encrypt, and this Node lets it.
+ * Otherwise each chunk gets memory of its own, which takes more time. Nobody else may read from the socket from now on; all else
+ * about it is as before.
  */
-export function readReused(socket: Socket, onChunk: OnChunk): boolean {
+export function readReused(socket: Readable, onChunk: OnChunk): boolean {
+  if (!(socket instanceof Socket) || 'encrypted' in socket) return false
   if (fields === undefined) fields = findFields()
   const inside = socket as unknown as Inside
   const handle = inside._handle
@@ -44,15 +44,24 @@ export function readReused(socket: Socket, onChunk: OnChunk): boolean {
   return true
 }
 
-export type OnChunk = (chunk: Buffer, isReused: boolean) => boolean
+/** Takes a chunk, whose memory may be reused, and tells what is to become of that. */
+export type OnChunk = (chunk: Buffer, isReused: boolean) => Verdict
+
+export type Verdict =
+  /** Nobody needs the chunk any more. Go on. */
+  | 'done'
+  /** Go on when somebody calls `resume()`: nobody will need the chunk then. */
+  | 'wait'
+  /** Somebody keeps the chunk. Go on, and read into other memory. */
+  | 'keep'
 
 /** Where one socket reads: what is shared by all, or memory of its own as long as much comes at a time. */
 class ReadMemory {
   current: Buffer
   /** Whether it is the socket's own. */
   #isOwn = false
-  /** Whether nobody needs any more what was read last. */
-  #isDone = true
+  /** What became of what was read last. */
+  #verdict: Verdict = 'done'
   #isWatched = false
 
   constructor(shared: Buffer) {
@@ -62,16 +71,17 @@ class ReadMemory {
   /** So many bytes have come. */
   handOn(length: number, socket: Socket, onChunk: OnChunk): boolean {
     const bytes = this.current.subarray(0, length)
-    this.#isDone = onChunk(this.#isOwn ? bytes : Buffer.from(bytes), this.#isOwn)
+    this.#verdict = onChunk(this.#isOwn ? bytes : Buffer.from(bytes), this.#isOwn)
     if (length < LARGE) this.#giveBack()
+    else if (this.#isOwn && this.#verdict === 'keep') this.current = takeMemory()
     else if (!this.#isOwn && owners < MAX_OWNERS && !socket.destroyed) this.#own(socket)
-    return this.#isDone
+    return this.#verdict !== 'wait'
   }
 
   #own(socket: Socket): void {
     owners++
     this.#isOwn = true
-    this.current = spare.pop() ?? Buffer.allocUnsafeSlow(OWN_SIZE)
+    this.current = takeMemory()
     if (!this.#isWatched) socket.once('close', () => this.#giveBack())
     this.#isWatched = true
   }
@@ -80,9 +90,13 @@ class ReadMemory {
     if (!this.#isOwn) return
     owners--
     this.#isOwn = false
-    if (this.#isDone && spare.length < MAX_SPARE) spare.push(this.current)
+    if (this.#verdict === 'done' && spare.length < MAX_SPARE) spare.push(this.current)
     this.current = shared as Buffer
   }
+}
+
+function takeMemory(): Buffer {
+  return spare.pop() ?? Buffer.allocUnsafeSlow(OWN_SIZE)
 }
 
 /** The names under which a socket keeps its option `onread`. */

@@ -1,9 +1,10 @@
+import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import type net from 'node:net'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import { expect, test, vi } from 'vitest'
-import { readReused } from '../src/socket-reader.js'
+import { readReused, type Verdict } from '../src/socket-reader.js'
 import { tcpTarget } from './helpers/targets.js'
 import { settled, visit } from './helpers/visitor.js'
 
@@ -25,7 +26,11 @@ test('every Node that is supported lets sockets be read into memory of ours', as
   await using sockets = await acceptor()
   const { inner, outer } = await sockets.accept()
   const chunks: string[] = []
-  expect(readReused(inner, (chunk) => chunks.push(String(chunk)) > 0)).toBe(true)
+  const take = (chunk: Buffer): Verdict => {
+    chunks.push(String(chunk))
+    return 'done'
+  }
+  expect(readReused(inner, take)).toBe(true)
   outer.end('bytes')
   await once(inner, 'end')
 
@@ -40,7 +45,7 @@ test('a socket that does not let it can be read in any other way', async () => {
   Object.assign(_handle, { useUserBuffer: undefined })
   outer.end('bytes')
 
-  expect(readReused(inner, () => true)).toBe(false)
+  expect(readReused(inner, () => 'done')).toBe(false)
   const chunks = await inner.toArray()
   expect(String(Buffer.concat(chunks))).toBe('bytes')
 })
@@ -49,7 +54,10 @@ test('after a chunk that is still needed, nothing is read until somebody resumes
   await using sockets = await acceptor()
   const { inner, outer } = await sockets.accept()
   const got: Buffer[] = []
-  readReused(inner, (chunk) => got.push(Buffer.from(chunk)) === 0)
+  readReused(inner, (chunk) => {
+    got.push(Buffer.from(chunk))
+    return 'wait'
+  })
   const sent = Buffer.concat(Array.from({ length: 8 }, (_, i) => Buffer.alloc(131_072, i)))
   outer.end(sent)
   for (let resumed = 0; !inner.readableEnded; resumed++) {
@@ -59,6 +67,22 @@ test('after a chunk that is still needed, nothing is read until somebody resumes
     inner.resume()
   }
   expect(Buffer.concat(got).equals(sent)).toBe(true)
+})
+
+test('a chunk that somebody keeps is left alone, and reading goes on', async () => {
+  await using sockets = await acceptor()
+  const { inner, outer } = await sockets.accept()
+  const kept: { chunk: Buffer; copy: Buffer; isReused: boolean }[] = []
+  readReused(inner, (chunk, isReused) => {
+    kept.push({ chunk, copy: Buffer.from(chunk), isReused })
+    return 'keep'
+  })
+  const sent = randomBytes(8_000_000)
+  outer.end(sent)
+  await once(inner, 'end')
+  expect(Buffer.concat(kept.map(({ chunk }) => chunk)).equals(sent)).toBe(true)
+  expect(kept.every(({ chunk, copy }) => chunk.equals(copy))).toBe(true)
+  expect(kept.some(({ isReused }) => isReused)).toBe(true)
 })
 
 test('a chunk that is still needed is left alone by other sockets', async () => {
@@ -73,7 +97,7 @@ test('a chunk that is still needed is left alone by other sockets', async () => 
       readReused(inner, (chunk) => {
         read += chunk.length
         if (read === size) resolve(chunk)
-        return read < size
+        return read < size ? 'done' : 'wait'
       })
     })
     outer.write(Buffer.alloc(size, i))
@@ -100,7 +124,7 @@ test('sockets that were busy and fall silent hold little memory, however many th
       readReused(pair.inner, (chunk) => {
         read += chunk.length
         if (read === size) resolve()
-        return true
+        return 'done'
       })
     })
     pair.outer.write(Buffer.alloc(size))

@@ -73,6 +73,18 @@ describe('streams take turns', () => {
     session.destroy()
   })
 
+  test('and a lone one sends all that it may in one frame', async () => {
+    const [near, far] = memoryLink()
+    const session = new YamuxSession(near, { role: 'client' })
+    const frames = collectFrames(far)
+    far.resume()
+    session.open().write(Buffer.alloc(10 * MiB))
+    await expect
+      .poll(() => frames.filter(({ type }) => type === Type.data))
+      .toMatchObject([{ length: 256 * KiB }])
+    session.destroy()
+  })
+
   test('so that large ones get the same', async () => {
     const [near, far] = memoryLink()
     const session = new YamuxSession(near, { role: 'client' })

@@ -301,7 +301,7 @@ describe('memory stays bounded', () => {
     await peer.heard()
     expect([open, peer.session.streamCount]).toEqual([0, 0])
     // No more than one chunk of the link can tell of.
-    expect(most).toBeLessThan(65_536 / 24 + 1)
+    expect(most).toBeLessThan(262_144 / 24 + 1)
   })
 
   test('where a peer opens streams as fast as it can', async () => {

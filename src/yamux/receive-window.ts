@@ -11,10 +11,11 @@ const ROUND_TRIPS = 3
 const GROWTH = 4
 
 /**
- * Windows do not grow where a round trip is shorter, in milliseconds: the first one lets 2 Gbit/s through, and what is more
- * would only wait in the buffers of the system.
+ * A link whose round trip is shorter, in milliseconds, is near: a window costs hardly any time on the way, but both ends are woken for each half of it. So
+ * there it may take as long as with this round trip, and grows to this size; what is more would only wait in the buffers of the system.
  */
-const MIN_ROUND_TRIP = 1
+const NEAR = 1
+const NEAR_WINDOW = 1_048_576
 
 /** Pings that must be answered before any window grows. */
 const MIN_ANSWERS = 2
@@ -39,19 +40,14 @@ export class Windows {
 
   /** A window of this size was used up since then: tells how much larger it should be. */
   growthFor(size: number, since: number): number {
-    const growth = Math.min((GROWTH - 1) * size, this.maxWindow - size, this.#growth)
-    if (growth === 0 || this.#isEnough(performance.now() - since)) return 0
+    const { roundTrip, answers, answeredAt } = this.#pings
     // The first answer may tell of a peer that was busy to start, and windows never shrink. So each step is for an answer of its own.
-    if (this.#pings.answers < MIN_ANSWERS || this.#pings.answeredAt < since) return 0
+    if (roundTrip === undefined || answers < MIN_ANSWERS || answeredAt < since) return 0
+    if (performance.now() - since >= ROUND_TRIPS * Math.max(roundTrip, NEAR)) return 0
+    const most = roundTrip < NEAR ? Math.min(NEAR_WINDOW, this.maxWindow) : this.maxWindow
+    const growth = Math.max(Math.min((GROWTH - 1) * size, most - size, this.#growth), 0)
     this.#growth -= growth
     return growth
-  }
-
-  /** Whether a window may be used up in this time. */
-  #isEnough(elapsed: number): boolean {
-    const { roundTrip } = this.#pings
-    if (roundTrip === undefined) return false
-    return roundTrip < MIN_ROUND_TRIP || elapsed >= ROUND_TRIPS * roundTrip
   }
 
   /** A window is gone that had grown so far. */

@@ -6,15 +6,18 @@ import type { Header } from './frame.js'
 const { setImmediate, clearImmediate } = globalThis
 
 /** Bytes after which no more go into a batch; what waits for the link in this process is hardly more. */
-const BATCH = 65_536
+const BATCH = 262_144
+
+/** The longest frame of one of several streams. Longer ones would hold up the others, shorter ones cost more. */
+const TURN = 65_536
 
 /** Frames of the session that may wait while the link is full. */
 const MAX_WAITING = 16_384
 
 /** A stream, as the sender sees it. */
 export interface Sendable {
-  /** Adds its next frames, as many as one turn allows; tells whether it could go on. */
-  send(batch: Batch): boolean
+  /** Adds its next frames, with so many bytes of payload at the most; tells whether it could go on. */
+  send(batch: Batch, turn: number): boolean
 }
 
 /**
@@ -97,7 +100,8 @@ export class Sender {
     for (const stream of this.#line) {
       if (batch.bytes >= BATCH) break
       this.#line.delete(stream)
-      if (stream.send(batch)) this.#line.add(stream)
+      const turn = this.#line.size > 0 ? TURN : BATCH
+      if (stream.send(batch, turn)) this.#line.add(stream)
     }
     batch.finish()
   }

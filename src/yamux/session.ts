@@ -1,6 +1,8 @@
 import type { Duplex } from 'node:stream'
+import { readReused } from '../socket-reader.js'
 import { YamuxError } from './errors.js'
 import { Flag, FrameDecoder, GoAway, type Header, MAX_UINT32, Type } from './frame.js'
+import { Loan } from './loan.js'
 import { Pings } from './pings.js'
 import { Windows } from './receive-window.js'
 import { Receiver } from './receiver.js'
@@ -16,6 +18,8 @@ export interface YamuxOptions {
   role: Role
   /** Takes a stream that the peer has opened. Default: they are all refused. */
   onStream?(stream: YamuxStream): void
+  /** Is told of what comes over the link before it is looked at. The memory is used again. */
+  onBytes?(bytes: Buffer): void
   /** Streams that the peer may have open at a time; more are reset at once. Default 4,096. */
   maxStreams?: number
   /** Streams of ours that may wait to be accepted by the peer; more wait here. Default 256, as everywhere. */
@@ -40,25 +44,33 @@ export class YamuxSession {
   readonly closed: Promise<Error | undefined>
   readonly #link: Duplex
   readonly #onStream: ((stream: YamuxStream) => void) | undefined
+  readonly #onBytes: ((bytes: Buffer) => void) | undefined
   readonly #streams: StreamTable
   readonly #sender: Sender
   readonly #pings: Pings
   readonly #context: StreamContext
+  readonly #loan = new Loan()
   readonly #decoder: FrameDecoder
   #state: State = { name: 'open' }
   /** Whether the peer wants no more streams. */
   #isPeerClosing = false
 
   constructor(link: Duplex, options: YamuxOptions) {
-    const { role, onStream, maxStreams = 4_096, acceptBacklog = 256 } = options
+    const { role, onStream, onBytes, maxStreams = 4_096, acceptBacklog = 256 } = options
     const { maxWindow = 16_777_216, maxGrowth = 67_108_864 } = options
     this.#link = link
     this.#onStream = onStream
+    this.#onBytes = onBytes
     this.#streams = new StreamTable(role, { maxStreams, acceptBacklog })
     this.#sender = new Sender(link, () => this.#violation('the peer asks for answers and does not read them'))
     this.#pings = new Pings((frame) => this.#sender.send(frame))
     const windows = new Windows({ maxWindow, maxGrowth, pings: this.#pings })
-    this.#context = { sender: this.#sender, windows, onGone: (stream) => this.#streamOnGone(stream) }
+    this.#context = {
+      sender: this.#sender,
+      windows,
+      loan: this.#loan,
+      onGone: (stream) => this.#streamOnGone(stream),
+    }
     const receiver = new Receiver({
       streams: this.#streams,
       sender: this.#sender,
@@ -71,7 +83,6 @@ export class YamuxSession {
     this.#decoder = new FrameDecoder(receiver)
     this.closed = new Promise((resolve) => {
       const linkOnClose = () => resolve(this.#linkOnClose())
-      link.on('data', (chunk: Buffer) => this.#decoder.decode(chunk))
       link.on('error', linkOnError)
       // It may have ended while it had another owner.
       if (link.readableEnded) this.#linkOnEnd()
@@ -79,7 +90,8 @@ export class YamuxSession {
       if (link.closed) linkOnClose()
       else link.on('close', linkOnClose)
     })
-    link.resume()
+    // Who made this session has it then, and may be told of streams.
+    process.nextTick(() => this.#readLink())
     this.#pings.measure()
   }
 
@@ -125,6 +137,18 @@ export class YamuxSession {
   destroy(reason?: Error): void {
     this.#end(reason)
     this.#link.destroy()
+  }
+
+  #readLink(): void {
+    const link = this.#link
+    const onChunk = (chunk: Buffer, isReused: boolean) => {
+      this.#onBytes?.(chunk)
+      const isKept = this.#loan.during(isReused, () => this.#decoder.decode(chunk))
+      return isKept ? 'keep' : 'done'
+    }
+    if (readReused(link, onChunk)) return
+    link.on('data', (chunk: Buffer) => onChunk(chunk, false))
+    link.resume()
   }
 
   /** Why no stream of this number can be opened. */

@@ -1,23 +1,12 @@
 import { Duplex } from 'node:stream'
 import type { Batch } from './batch.js'
-import { Crumbs } from './crumbs.js'
 import { YamuxError } from './errors.js'
 import { Flag, INITIAL_WINDOW, MAX_UINT32, Type } from './frame.js'
+import { type Borrower, Inbox } from './inbox.js'
+import type { Loan } from './loan.js'
 import { ReceiveWindow, type Windows } from './receive-window.js'
 import { type Done, SendQueue } from './send-queue.js'
 import type { Sendable, Sender } from './sender.js'
-
-/** The longest frame, which is also a stream's turn. Longer ones would hold up the other streams, shorter ones cost more. */
-const TURN = 65_536
-
-/** A chunk that is smaller than this part of the memory it lies in is copied: whoever keeps it would keep all of that. */
-const MIN_SHARE = 1 / 8
-
-/**
- * A chunk of fewer bytes, behind others that nobody has read, is gathered with its like: a peer that sends bytes one by one could make each
- * window take forty times its size.
- */
-const CRUMB = 1_024
 
 const options = { readableHighWaterMark: 65_536, writableHighWaterMark: 65_536 }
 
@@ -25,6 +14,8 @@ const options = { readableHighWaterMark: 65_536, writableHighWaterMark: 65_536 }
 export interface StreamContext {
   readonly sender: Sender
   readonly windows: Windows
+  /** What has come and is being looked through. */
+  readonly loan: Loan
   /** The stream is gone. */
   onGone(stream: YamuxStream): void
 }
@@ -48,11 +39,7 @@ export class YamuxStream extends Duplex implements Sendable {
   readonly #context: StreamContext
   readonly #window: ReceiveWindow
   readonly #queue = new SendQueue()
-  /** Small chunks behind those that wait to be read. */
-  readonly #crumbs = new Crumbs()
-  #isSweeping = false
-  /** Whether more was asked for than has been pushed since. */
-  #isAsked = false
+  readonly #inbox: Inbox
   #opening: Opening
   /** Bytes that the peer lets us send. */
   #credit = INITIAL_WINDOW
@@ -68,6 +55,7 @@ export class YamuxStream extends Duplex implements Sendable {
     this.#opening = opening
     this.#context = context
     this.#window = new ReceiveWindow(context.windows)
+    this.#inbox = new Inbox(this, context.loan)
     // The owner learns of an error by `close`, which always follows, and finds it in `errored`.
     this.on('error', streamOnError)
     this.#wake()
@@ -84,6 +72,14 @@ export class YamuxStream extends Duplex implements Sendable {
     return this.#window.allows(bytes)
   }
 
+  /**
+   * Hands on what comes in memory that the session uses again, to one who tells whether it is free. Nobody else may read from the stream from
+   * now on; all else about it is as before.
+   */
+  readReused(borrower: Borrower): void {
+    this.#inbox.lendTo(borrower)
+  }
+
   /** @internal Bytes have come. */
   receive(bytes: Buffer): void {
     if (this.destroyed) return
@@ -92,28 +88,21 @@ export class YamuxStream extends Duplex implements Sendable {
       return
     }
     this.#window.received(bytes.length)
-    if (bytes.length < CRUMB && this.#unread > 0) {
-      this.#crumbs.add(bytes)
-      this.#sweepSoon()
-    } else {
-      this.#sweep()
-      const isSmall = bytes.length < bytes.buffer.byteLength * MIN_SHARE
-      this.#push(isSmall ? Buffer.from(bytes) : bytes)
-    }
+    this.#inbox.add(bytes)
+    // What is lent is read without being asked for.
+    if (this.#window.isLow) this.#wake()
   }
 
   /** @internal The peer has ended its direction. */
   receiveEnd(): void {
     if (this.#peerHas !== 'open' || this.destroyed) return
     this.#peerHas = 'ended'
-    this.#sweep()
-    this.#push(null)
-    // Its end is seen also by who reads nothing, where there is nothing to read.
-    this.read(0)
+    this.#inbox.end()
   }
 
   /** @internal The peer has reset the stream. */
   receiveReset(): void {
+    this.#inbox.handOn()
     this.#peerHas = 'reset'
     this.destroy(new YamuxError('ECONNRESET', 'the peer reset the stream'))
   }
@@ -126,16 +115,16 @@ export class YamuxStream extends Duplex implements Sendable {
   }
 
   /** @internal Its turn to send has come. */
-  send(batch: Batch): boolean {
+  send(batch: Batch, turn: number): boolean {
     const { id } = this
-    const length = Math.min(this.#queue.left, this.#credit, TURN)
+    const length = Math.min(this.#queue.left, this.#credit, turn)
     const ends = this.#isLast(length)
     if (length > 0) {
       batch.addHeader({ type: Type.data, flags: this.#greeting(), id, length })
       this.#queue.moveTo(batch, length)
       this.#credit -= length
     }
-    const grant = this.#peerHas === 'open' ? this.#window.grant(this.#unread) : 0
+    const grant = this.#peerHas === 'open' ? this.#window.grant(this.#inbox.unread) : 0
     // The end has a frame of its own: with data in the same one, hashicorp's reader may see the end first, and stop there.
     const flags = this.#greeting() | (ends ? Flag.fin : 0)
     if (grant > 0 || flags > 0) batch.addHeader({ type: Type.windowUpdate, flags, id, length: grant })
@@ -145,8 +134,7 @@ export class YamuxStream extends Duplex implements Sendable {
 
   /** Data come unasked. But Node is about to hand on what waits here, and when our turn comes there may be more to grant. */
   override _read(): void {
-    this.#isAsked = true
-    this.#sweep()
+    this.#inbox.ask()
     if (this.#peerHas === 'open' && this.#window.isLow) this.#wake()
   }
 
@@ -210,37 +198,6 @@ export class YamuxStream extends Duplex implements Sendable {
 
   #wake(): void {
     if (this.#opening !== 'held' && !this.destroyed) this.#context.sender.schedule(this)
-  }
-
-  /** Bytes that nobody has read. */
-  get #unread(): number {
-    return this.readableLength + this.#crumbs.length
-  }
-
-  /** What came in one turn goes on together, where it is asked for; the rest waits until it is. */
-  #sweepSoon(): void {
-    if (!this.#isAsked || this.#isSweeping) return
-    this.#isSweeping = true
-    process.nextTick(() => {
-      this.#isSweeping = false
-      this.#sweep()
-    })
-  }
-
-  #sweep(): void {
-    if (this.#crumbs.length > 0 && !this.destroyed) this.#push(this.#crumbs.take())
-  }
-
-  /** A listener that throws has a bug, which surfaces behind our own work: there may be frames of other streams in the same chunk. */
-  #push(bytes: Buffer | null): void {
-    this.#isAsked = false
-    try {
-      this.push(bytes)
-    } catch (error) {
-      process.nextTick(() => {
-        throw error
-      })
-    }
   }
 }
 

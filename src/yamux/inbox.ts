@@ -1,0 +1,122 @@
+import type { Readable } from 'node:stream'
+import type { Verdict } from '../socket-reader.js'
+import { Crumbs } from './crumbs.js'
+import type { Holder, Loan } from './loan.js'
+
+/** A chunk that is smaller than this part of the memory it lies in is copied: whoever keeps it would keep all of that. */
+const MIN_SHARE = 1 / 8
+
+/**
+ * A chunk of fewer bytes, behind others that nobody has read, is gathered with its like: a peer that sends bytes one by one could make each
+ * window take forty times its size.
+ */
+const CRUMB = 1_024
+
+/** Takes chunks, whose memory may be used again, and tells what is to become of that. */
+export type Borrower = (chunks: Buffer[], isReused: boolean) => Verdict
+
+/** What has come for a stream, on its way to whoever reads it. */
+export class Inbox implements Holder {
+  readonly #stream: Readable
+  readonly #loan: Loan
+  /** Small chunks behind those that wait to be read. */
+  readonly #crumbs = new Crumbs()
+  #isSweeping = false
+  /** Whether more was asked for than has been pushed since. */
+  #isAsked = false
+  #borrower: Borrower | undefined
+  /** What lies in memory that is used again, until all of that was looked through. */
+  #lent: Buffer[] = []
+
+  constructor(stream: Readable, loan: Loan) {
+    this.#stream = stream
+    this.#loan = loan
+  }
+
+  /** Bytes that nobody has read. */
+  get unread(): number {
+    return this.#stream.readableLength + this.#crumbs.length
+  }
+
+  /** Nobody else reads from the stream from now on. */
+  lendTo(borrower: Borrower): void {
+    this.#borrower = borrower
+    this.#stream.on('data', (chunk: Buffer) => this.#handOver([chunk], false))
+    this.#stream.resume()
+  }
+
+  /** The reader asks for more. */
+  ask(): void {
+    this.#isAsked = true
+    this.#sweep()
+  }
+
+  /** Bytes have come. */
+  add(bytes: Buffer): void {
+    if (this.#loan.isReused && this.#borrower && this.#stream.readableFlowing && this.unread === 0) {
+      this.#lent.push(bytes)
+      this.#loan.add(this)
+    } else if (bytes.length < CRUMB && this.unread > 0) {
+      this.#crumbs.add(bytes)
+      this.#sweepSoon()
+    } else {
+      this.#sweep()
+      const isSmall = bytes.length < bytes.buffer.byteLength * MIN_SHARE
+      this.#push(isSmall ? Buffer.from(bytes) : bytes)
+      if (!isSmall) this.#loan.keep()
+    }
+  }
+
+  /** What was lent goes on together. */
+  handOn(): void {
+    const chunks = this.#lent
+    const [first] = chunks
+    if (!first || this.#stream.destroyed) return
+    this.#lent = []
+    const length = chunks.reduce((sum, chunk) => sum + chunk.length, 0)
+    const isSmall = length < first.buffer.byteLength * MIN_SHARE
+    if (isSmall) this.#handOver([Buffer.concat(chunks)], false)
+    else if (this.#handOver(chunks, true) !== 'done') this.#loan.keep()
+  }
+
+  /** Nothing more comes. */
+  end(): void {
+    this.handOn()
+    this.#sweep()
+    this.#push(null)
+    // It is seen also by who reads nothing, where there is nothing to read.
+    this.#stream.read(0)
+  }
+
+  #handOver(chunks: Buffer[], isReused: boolean): Verdict | undefined {
+    const verdict = this.#borrower?.(chunks, isReused)
+    if (verdict === 'wait') this.#stream.pause()
+    return verdict
+  }
+
+  /** What came in one turn goes on together, where it is asked for; the rest waits until it is. */
+  #sweepSoon(): void {
+    if (!this.#isAsked || this.#isSweeping) return
+    this.#isSweeping = true
+    process.nextTick(() => {
+      this.#isSweeping = false
+      this.#sweep()
+    })
+  }
+
+  #sweep(): void {
+    if (this.#crumbs.length > 0 && !this.#stream.destroyed) this.#push(this.#crumbs.take())
+  }
+
+  /** A listener that throws has a bug, which surfaces behind our own work: there may be frames of other streams in the same chunk. */
+  #push(bytes: Buffer | null): void {
+    this.#isAsked = false
+    try {
+      this.#stream.push(bytes)
+    } catch (error) {
+      process.nextTick(() => {
+        throw error
+      })
+    }
+  }
+}
