@@ -1,7 +1,7 @@
 import { Socket } from 'node:net'
 import type { Duplex, Readable, Writable } from 'node:stream'
 import { TunnelError } from './errors.js'
-import { readReused, type Verdict } from './socket-reader.js'
+import { readReused, type Taker, type Verdict } from './socket-reader.js'
 import {
   hasFinished,
   isPlainSocket,
@@ -10,15 +10,11 @@ import {
   probeEnd,
   reset,
   type WriteFailure,
-  whenClosed,
 } from './stream.js'
-import type { Borrower } from './yamux/inbox.js'
 import { YamuxStream } from './yamux/stream.js'
 
 /** How long a relay lives on in silence once one side has finished sending, in milliseconds. */
 export const HALF_CLOSE_TIMEOUT = 300_000
-
-const NO_STAGES = { in: [], out: [] }
 
 export interface RelayOptions {
   /** Milliseconds of silence after which a pair of which one direction has ended is cut. Default 300,000. */
@@ -72,140 +68,188 @@ export interface RelayEnd {
  * peer never answers.
  */
 export function relay(first: Duplex, second: Duplex, options: RelayOptions = {}): Promise<RelayEnd> {
-  const {
-    halfCloseTimeout = HALF_CLOSE_TIMEOUT,
-    through = NO_STAGES,
-    bytes = { in: 0, out: 0 },
-    tap,
-  } = options
-  return new Promise((resolve) => {
-    let error: Error | undefined
-    let silence: NodeJS.Timeout | undefined
-    let open = 2
-
-    // An error is not lost: `close` always follows, and finds it in `errored`.
-    for (const stream of [first, second]) stream.on('error', streamOnError)
-    const failures = [keepReading(first), keepReading(second)] as const
-    copy(first, second, { direction: 'in', stages: through.in, failure: failures[0] })
-    copy(second, first, { direction: 'out', stages: through.out, failure: failures[1] })
-    whenClosed(first, () => onClosed(first, second))
-    whenClosed(second, () => onClosed(second, first))
-
-    /** One direction. */
-    function copy(source: Duplex, sink: Duplex, { direction, stages, failure }: CopyOptions) {
-      let last: Readable = source
-      for (const stage of stages) {
-        pass(last, stage)
-        if (last !== source) last.on('end', () => stage.end())
-        stage.on('error', cut)
-        last = stage
-      }
-      pass(last, sink, lastOnBytes)
-      if (last !== source) {
-        last.on('end', () => {
-          // A stage may end before its source does.
-          watchSilence()
-          sink.end()
-          tap?.end(direction)
-        })
-      }
-      // A FIN behind nothing may have been seen already, while the stream waited to be joined.
-      if (source.readableEnded) sourceOnEnd()
-      else source.on('end', sourceOnEnd)
-
-      function lastOnBytes(chunk: Buffer) {
-        bytes[direction] += chunk.length
-        silence?.refresh()
-        tap?.bytes(direction, chunk)
-      }
-
-      function sourceOnEnd() {
-        watchSilence()
-        probeEnd(source, (error) => {
-          // Told here, before the source is closed over it: an end that was passed on meanwhile could not be taken back.
-          const failed = error ?? failure.error
-          if (failed) source.destroy(failed)
-          else (stages[0] ?? sink).end()
-          if (!failed && last === source) tap?.end(direction)
-        })
-      }
-    }
-
-    function watchSilence() {
-      silence ??= setTimeout(() => {
-        cut(new TunnelError('timeout', `half-closed and silent for ${halfCloseTimeout} ms`))
-      }, halfCloseTimeout).unref()
-    }
-
-    function cut(reason: Error) {
-      error ??= reason
-      reset(first)
-      reset(second)
-    }
-
-    function onClosed(closed: Duplex, other: Duplex) {
-      if (!hasFinished(closed)) {
-        error ??= closed.errored ?? new TunnelError('closed', 'the connection was cut')
-        reset(other)
-      }
-      open--
-      if (open > 0) return
-      clearTimeout(silence)
-      for (const stage of [...through.in, ...through.out]) stage.destroy()
-      tap?.close()
-      resolve({ bytesIn: bytes.in, bytesOut: bytes.out, ...(error && { error }) })
-    }
-  })
+  return new Promise((resolve) => new Relay([first, second], options, resolve).start())
 }
 
-interface CopyOptions {
-  direction: Direction
-  stages: Duplex[]
-  /** Why the source, as a sink of the other direction, takes no more bytes. */
-  failure: WriteFailure
+/** Two streams, and a lane in each direction. Most are idle and there are many, so none has functions of its own. */
+class Relay {
+  readonly #options: RelayOptions
+  readonly #bytes: ByteCounts
+  readonly #lanes: [Lane, Lane]
+  readonly #resolve: (end: RelayEnd) => void
+  #open = 2
+  #silence: NodeJS.Timeout | undefined
+  #error: Error | undefined
+
+  constructor([first, second]: [Duplex, Duplex], options: RelayOptions, resolve: (end: RelayEnd) => void) {
+    this.#options = options
+    this.#bytes = options.bytes ?? { in: 0, out: 0 }
+    this.#lanes = [new Lane(this, first, second, 'in'), new Lane(this, second, first, 'out')]
+    this.#resolve = resolve
+  }
+
+  start(): void {
+    const { through } = this.#options
+    // An error is not lost: `close` always follows, and finds it in `errored`.
+    for (const { source } of this.#lanes) source.on('error', streamOnError)
+    for (const lane of this.#lanes) lane.start(through?.[lane.direction] ?? [])
+    for (const lane of this.#lanes) {
+      if (lane.source.closed) this.closed(lane)
+      // It comes but once, and what `once` keeps for it would be there as long as the stream.
+      else lane.source.on('close', sourceOnClose)
+    }
+  }
+
+  /** Bytes were handed on. */
+  passed(direction: Direction, chunk: Buffer): void {
+    this.#bytes[direction] += chunk.length
+    this.#silence?.refresh()
+    this.#options.tap?.bytes(direction, chunk)
+  }
+
+  /** All that there will be was handed on. */
+  ended(direction: Direction): void {
+    this.#options.tap?.end(direction)
+  }
+
+  watchSilence(): void {
+    const { halfCloseTimeout = HALF_CLOSE_TIMEOUT } = this.#options
+    this.#silence ??= setTimeout(() => {
+      this.cut(new TunnelError('timeout', `half-closed and silent for ${halfCloseTimeout} ms`))
+    }, halfCloseTimeout).unref()
+  }
+
+  cut(reason: Error): void {
+    this.#error ??= reason
+    for (const { source } of this.#lanes) reset(source)
+  }
+
+  /** The source of a lane is closed. */
+  closed({ source, sink }: Lane): void {
+    if (!hasFinished(source)) {
+      this.#error ??= source.errored ?? new TunnelError('closed', 'the connection was cut')
+      reset(sink)
+    }
+    this.#open--
+    if (this.#open > 0) return
+    clearTimeout(this.#silence)
+    const { through, tap } = this.#options
+    for (const stage of [...(through?.in ?? []), ...(through?.out ?? [])]) stage.destroy()
+    tap?.close()
+    const bytes = { bytesIn: this.#bytes.in, bytesOut: this.#bytes.out }
+    this.#resolve({ ...bytes, ...(this.#error && { error: this.#error }) })
+  }
+}
+
+/** One direction: what comes from the source goes on to the sink, through stages where there are some. */
+class Lane implements Taker {
+  readonly relay: Relay
+  readonly source: Duplex
+  readonly sink: Duplex
+  readonly direction: Direction
+  /** Why the source takes no more bytes of the other direction. */
+  readonly #failure: WriteFailure
+  /** Writes that must be over before more is read. */
+  #awaited = 0
+
+  constructor(relay: Relay, source: Duplex, sink: Duplex, direction: Direction) {
+    this.relay = relay
+    this.source = source
+    this.sink = sink
+    this.direction = direction
+    this.#failure = keepReading(source)
+    Object.assign(source, { [LANE]: this })
+  }
+
+  start(stages: Duplex[]): void {
+    let last: Readable = this.source
+    for (const stage of stages) {
+      pass(last, stage)
+      if (last !== this.source) last.on('end', () => stage.end())
+      stage.on('error', (error) => this.relay.cut(error))
+      last = stage
+    }
+    if (!readsReused(last, this.sink, this)) {
+      pass(last, this.sink, (chunk) => this.relay.passed(this.direction, chunk))
+    }
+    if (last !== this.source) last.on('end', () => this.#lastOnEnd())
+    // A FIN behind nothing may have been seen already, while the stream waited to be joined.
+    if (this.source.readableEnded) this.sourceOnEnd(stages[0])
+    else if (stages[0]) this.source.on('end', () => this.sourceOnEnd(stages[0]))
+    else this.source.on('end', sourceOnEnd)
+  }
+
+  /** Hands on what was read into memory that may be used again. */
+  take(chunks: Buffer[], isReused: boolean): Verdict {
+    const { sink } = this
+    if (chunks.length > 1) sink.cork()
+    for (const chunk of chunks) {
+      sink.write(chunk)
+      this.relay.passed(this.direction, chunk)
+    }
+    if (chunks.length > 1) sink.uncork()
+    if (isReused ? sink.writableLength === 0 : !sink.writableNeedDrain) return 'done'
+    this.#awaited++
+    // What is written behind it is written when nobody needs its memory any more.
+    sink.write(NOTHING, () => {
+      this.#awaited--
+      if (this.#awaited === 0) this.source.resume()
+    })
+    return 'wait'
+  }
+
+  sourceOnEnd(stage?: Duplex): void {
+    const { source, sink, relay, direction } = this
+    relay.watchSilence()
+    probeEnd(source, (error) => {
+      // Told here, before the source is closed over it: an end that was passed on meanwhile could not be taken back.
+      const failed = error ?? this.#failure.error
+      if (failed) source.destroy(failed)
+      else (stage ?? sink).end()
+      if (!failed && !stage) relay.ended(direction)
+    })
+  }
+
+  #lastOnEnd(): void {
+    // A stage may end before its source does.
+    this.relay.watchSilence()
+    this.sink.end()
+    this.relay.ended(this.direction)
+  }
+}
+
+/** Where a stream keeps the lane whose source it is. */
+const LANE = Symbol('lane')
+
+function sourceOnEnd(this: Duplex & { [LANE]: Lane }) {
+  this[LANE].sourceOnEnd()
+}
+
+function sourceOnClose(this: Duplex & { [LANE]: Lane }) {
+  this[LANE].relay.closed(this[LANE])
 }
 
 function streamOnError() {}
 
 /** Hands on what comes, and stops the source while the sink is full. */
 function pass(source: Readable, sink: Writable, onBytes?: (chunk: Buffer) => void): void {
-  /** Writes that must be over before more is read. */
-  let awaited = 0
-  if (readsReused(source, sink, sourceOnChunks)) return
   source.on('data', (chunk: Buffer) => {
     if (!sink.write(chunk)) source.pause()
     onBytes?.(chunk)
   })
   sink.on('drain', () => source.resume())
   source.resume()
-
-  function sourceOnChunks(chunks: Buffer[], isReused: boolean): Verdict {
-    if (chunks.length > 1) sink.cork()
-    for (const chunk of chunks) {
-      sink.write(chunk)
-      onBytes?.(chunk)
-    }
-    if (chunks.length > 1) sink.uncork()
-    if (isReused ? sink.writableLength === 0 : !sink.writableNeedDrain) return 'done'
-    awaited++
-    // What is written behind it is written when nobody needs its memory any more.
-    sink.write(NOTHING, () => {
-      awaited--
-      if (awaited === 0) source.resume()
-    })
-    return 'wait'
-  }
 }
 
 /** Reads the source into memory that is used again, where both can do so. */
-function readsReused(source: Readable, sink: Writable, take: Borrower): boolean {
+function readsReused(source: Readable, sink: Writable, taker: Taker): boolean {
   if (source instanceof YamuxStream) {
     // All that does not write at once would make it keep the memory of its session's link.
     if (!isPlainSocket(sink)) return false
-    source.readReused(take)
+    source.readReused(taker)
     return true
   }
-  return freesMemory(sink) && readReused(source, (chunk, isReused) => take([chunk], isReused))
+  return freesMemory(sink) && readReused(source, taker)
 }
 
 /** Whether what was written to it is needed no more once that is done: what passes a chunk on does not know when others are done with it. */

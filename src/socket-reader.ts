@@ -24,7 +24,7 @@ const MAX_SPARE = 4
  * Otherwise each chunk gets memory of its own, which takes more time. Nobody else may read from the socket from now on; all else
  * about it is as before.
  */
-export function readReused(socket: Readable, onChunk: OnChunk): boolean {
+export function readReused(socket: Readable, taker: Taker): boolean {
   if (!(socket instanceof Socket) || 'encrypted' in socket) return false
   if (fields === undefined) fields = findFields()
   const inside = socket as unknown as Inside
@@ -32,57 +32,82 @@ export function readReused(socket: Readable, onChunk: OnChunk): boolean {
   if (!fields || !handle?.useUserBuffer) return false
 
   // What was read before goes first. Its memory is its own, so that nothing has to stop for it.
-  for (let chunk = socket.read(); chunk !== null; chunk = socket.read()) onChunk(chunk, false)
+  for (let chunk = socket.read(); chunk !== null; chunk = socket.read()) taker.take([chunk], false)
   shared ??= Buffer.allocUnsafeSlow(SHARED_SIZE)
-  const memory = new ReadMemory(shared)
-  inside[fields.buffer] = memory.current
-  // Asked after each read for where the next one goes.
-  inside[fields.generate] = () => memory.current
-  inside[fields.callback] = (length: number) => memory.handOn(length, socket, onChunk)
-  handle.useUserBuffer(memory.current)
+  Object.assign(inside, {
+    [MEMORY]: new ReadMemory(socket, taker, shared),
+    [fields.buffer]: shared,
+    [fields.callback]: socketOnRead,
+    [fields.generate]: nextMemory,
+  })
+  handle.useUserBuffer(shared)
   socket.resume()
   return true
 }
 
-/** Takes a chunk, whose memory may be reused, and tells what is to become of that. */
-export type OnChunk = (chunk: Buffer, isReused: boolean) => Verdict
+export interface Taker {
+  /** Takes what came in one read, whose memory may be reused, and tells what is to become of that. */
+  take(chunks: Buffer[], isReused: boolean): Verdict
+}
 
 export type Verdict =
-  /** Nobody needs the chunk any more. Go on. */
+  /** Nobody needs it any more. Go on. */
   | 'done'
-  /** Go on when somebody calls `resume()`: nobody will need the chunk then. */
+  /** Go on when somebody calls `resume()`: nobody will need it then. */
   | 'wait'
-  /** Somebody keeps the chunk. Go on, and read into other memory. */
+  /** Somebody keeps it. Go on, and read into other memory. */
   | 'keep'
+
+/** Where a socket keeps what it reads into. */
+const MEMORY = Symbol('memory')
+
+/** Where the socket that was read last goes on to read: Node asks right behind its callback. */
+let next: Buffer
+
+function nextMemory(): Buffer {
+  return next
+}
+
+/** The functions are the same for all sockets: those of each would be a good part of what an idle one takes. */
+function socketOnRead(this: Socket & { [MEMORY]: ReadMemory }, length: number): boolean {
+  const memory = this[MEMORY]
+  const mayGoOn = memory.handOn(length)
+  next = memory.current
+  return mayGoOn
+}
 
 /** Where one socket reads: what is shared by all, or memory of its own as long as much comes at a time. */
 class ReadMemory {
   current: Buffer
+  readonly #socket: Socket
+  readonly #taker: Taker
   /** Whether it is the socket's own. */
   #isOwn = false
   /** What became of what was read last. */
   #verdict: Verdict = 'done'
   #isWatched = false
 
-  constructor(shared: Buffer) {
+  constructor(socket: Socket, taker: Taker, shared: Buffer) {
     this.current = shared
+    this.#socket = socket
+    this.#taker = taker
   }
 
-  /** So many bytes have come. */
-  handOn(length: number, socket: Socket, onChunk: OnChunk): boolean {
+  /** So many bytes have come; tells whether to read on. */
+  handOn(length: number): boolean {
     const bytes = this.current.subarray(0, length)
-    this.#verdict = onChunk(this.#isOwn ? bytes : Buffer.from(bytes), this.#isOwn)
+    this.#verdict = this.#taker.take([this.#isOwn ? bytes : Buffer.from(bytes)], this.#isOwn)
     if (length < LARGE) this.#giveBack()
     else if (this.#isOwn && this.#verdict === 'keep') this.current = takeMemory()
-    else if (!this.#isOwn && owners < MAX_OWNERS && !socket.destroyed) this.#own(socket)
+    else if (!this.#isOwn && owners < MAX_OWNERS && !this.#socket.destroyed) this.#own()
     return this.#verdict !== 'wait'
   }
 
-  #own(socket: Socket): void {
+  #own(): void {
     owners++
     this.#isOwn = true
     this.current = takeMemory()
-    if (!this.#isWatched) socket.once('close', () => this.#giveBack())
+    if (!this.#isWatched) this.#socket.once('close', () => this.#giveBack())
     this.#isWatched = true
   }
 

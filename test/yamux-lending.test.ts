@@ -42,14 +42,16 @@ describe('what a reader has not given back', () => {
     const kept: Buffer[] = []
     for (let i = 0; i < 200; i++) {
       const [near, far] = await openStream(pair)
-      far.readReused((chunks) => {
-        kept.push(...chunks)
-        return 'wait'
+      far.readReused({
+        take(chunks) {
+          kept.push(...chunks)
+          return 'wait'
+        },
       })
       small.push(near)
     }
     const [bulk, farBulk] = await openStream(pair)
-    farBulk.readReused(() => 'done')
+    farBulk.readReused({ take: () => 'done' })
     collect()
     const before = process.memoryUsage().arrayBuffers
     // Between them lie so many bytes that each has a read of its own.
@@ -112,7 +114,7 @@ describe('a reader that takes memory for a time', () => {
   test('holds up no other stream while it waits', async () => {
     await using pair = await sessionPair()
     const [near, far] = await openStream(pair)
-    far.readReused(() => 'wait')
+    far.readReused({ take: () => 'wait' })
     near.write(Buffer.alloc(MiB))
     const [other, farOther] = await openStream(pair)
     const sent = randomBytes(8 * MiB)
@@ -177,10 +179,12 @@ describe('of memory that is looked through', () => {
     const inbox = new Inbox(stream, loan)
     const taken: { chunks: number[]; isReused: boolean }[] = []
     const parts: Buffer[] = []
-    inbox.lendTo((chunks, isReused) => {
-      taken.push({ chunks: chunks.map(({ length }) => length), isReused })
-      parts.push(...chunks)
-      return verdict
+    inbox.lendTo({
+      take(chunks, isReused) {
+        taken.push({ chunks: chunks.map(({ length }) => length), isReused })
+        parts.push(...chunks)
+        return verdict
+      },
     })
     let memory = Buffer.allocUnsafeSlow(256 * KiB)
     /** Tells whether it is kept, and reads on into other memory then. */
@@ -236,13 +240,15 @@ function borrow(stream: YamuxStream, { patience }: { patience: number }) {
     changed: 0,
     whole: closing(stream).then(() => Buffer.concat(parts)),
   }
-  stream.readReused((chunks, isReused) => {
-    const copy = Buffer.concat(chunks)
-    parts.push(copy)
-    if (isReused) borrowed.lent++
-    if (patience === 0) return 'done'
-    giveBack(chunks, copy)
-    return 'wait'
+  stream.readReused({
+    take(chunks, isReused) {
+      const copy = Buffer.concat(chunks)
+      parts.push(copy)
+      if (isReused) borrowed.lent++
+      if (patience === 0) return 'done'
+      giveBack(chunks, copy)
+      return 'wait'
+    },
   })
   stream.on('end', () => stream.end())
   return borrowed

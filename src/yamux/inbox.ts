@@ -1,5 +1,5 @@
 import type { Readable } from 'node:stream'
-import type { Verdict } from '../socket-reader.js'
+import type { Taker, Verdict } from '../socket-reader.js'
 import { Crumbs } from './crumbs.js'
 import type { Holder, Loan } from './loan.js'
 
@@ -12,9 +12,6 @@ const MIN_SHARE = 1 / 8
  */
 const CRUMB = 1_024
 
-/** Takes chunks, whose memory may be used again, and tells what is to become of that. */
-export type Borrower = (chunks: Buffer[], isReused: boolean) => Verdict
-
 /** What has come for a stream, on its way to whoever reads it. */
 export class Inbox implements Holder {
   readonly #stream: Readable
@@ -24,7 +21,7 @@ export class Inbox implements Holder {
   #isSweeping = false
   /** Whether more was asked for than has been pushed since. */
   #isAsked = false
-  #borrower: Borrower | undefined
+  #taker: Taker | undefined
   /** What lies in memory that is used again, until all of that was looked through. */
   #lent: Buffer[] = []
 
@@ -39,8 +36,8 @@ export class Inbox implements Holder {
   }
 
   /** Nobody else reads from the stream from now on. */
-  lendTo(borrower: Borrower): void {
-    this.#borrower = borrower
+  lendTo(taker: Taker): void {
+    this.#taker = taker
     this.#stream.on('data', (chunk: Buffer) => this.#handOver([chunk], false))
     this.#stream.resume()
   }
@@ -53,7 +50,7 @@ export class Inbox implements Holder {
 
   /** Bytes have come. */
   add(bytes: Buffer): void {
-    if (this.#loan.isReused && this.#borrower && this.#stream.readableFlowing && this.unread === 0) {
+    if (this.#loan.isReused && this.#taker && this.#stream.readableFlowing && this.unread === 0) {
       this.#lent.push(bytes)
       this.#loan.add(this)
     } else if (bytes.length < CRUMB && this.unread > 0) {
@@ -89,7 +86,7 @@ export class Inbox implements Holder {
   }
 
   #handOver(chunks: Buffer[], isReused: boolean): Verdict | undefined {
-    const verdict = this.#borrower?.(chunks, isReused)
+    const verdict = this.#taker?.take(chunks, isReused)
     if (verdict === 'wait') this.#stream.pause()
     return verdict
   }

@@ -1,5 +1,5 @@
 import type { Duplex } from 'node:stream'
-import { readReused } from '../socket-reader.js'
+import { readReused, type Taker, type Verdict } from '../socket-reader.js'
 import { YamuxError } from './errors.js'
 import { Flag, FrameDecoder, GoAway, type Header, MAX_UINT32, Type } from './frame.js'
 import { Loan } from './loan.js'
@@ -39,7 +39,7 @@ type State =
   | { name: 'ended'; reason: Error | undefined; timer: NodeJS.Timeout }
 
 /** Many streams over one link, which the session owns: it ends with it. */
-export class YamuxSession {
+export class YamuxSession implements Taker {
   /** Resolves when the link is closed: with the reason, where neither side has closed the session. */
   readonly closed: Promise<Error | undefined>
   readonly #link: Duplex
@@ -141,14 +141,20 @@ export class YamuxSession {
 
   #readLink(): void {
     const link = this.#link
-    const onChunk = (chunk: Buffer, isReused: boolean) => {
-      this.#onBytes?.(chunk)
-      const isKept = this.#loan.during(isReused, () => this.#decoder.decode(chunk))
-      return isKept ? 'keep' : 'done'
-    }
-    if (readReused(link, onChunk)) return
-    link.on('data', (chunk: Buffer) => onChunk(chunk, false))
+    if (readReused(link, this)) return
+    link.on('data', (chunk: Buffer) => this.take([chunk], false))
     link.resume()
+  }
+
+  /** @internal Bytes have come over the link. */
+  take(chunks: Buffer[], isReused: boolean): Verdict {
+    const isKept = this.#loan.during(isReused, () => {
+      for (const chunk of chunks) {
+        this.#onBytes?.(chunk)
+        this.#decoder.decode(chunk)
+      }
+    })
+    return isKept ? 'keep' : 'done'
   }
 
   /** Why no stream of this number can be opened. */

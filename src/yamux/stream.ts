@@ -1,8 +1,9 @@
 import { Duplex } from 'node:stream'
+import type { Taker } from '../socket-reader.js'
 import type { Batch } from './batch.js'
 import { YamuxError } from './errors.js'
 import { Flag, INITIAL_WINDOW, MAX_UINT32, Type } from './frame.js'
-import { type Borrower, Inbox } from './inbox.js'
+import { Inbox } from './inbox.js'
 import type { Loan } from './loan.js'
 import { ReceiveWindow, type Windows } from './receive-window.js'
 import { type Done, SendQueue } from './send-queue.js'
@@ -76,8 +77,8 @@ export class YamuxStream extends Duplex implements Sendable {
    * Hands on what comes in memory that the session uses again, to one who tells whether it is free. Nobody else may read from the stream from
    * now on; all else about it is as before.
    */
-  readReused(borrower: Borrower): void {
-    this.#inbox.lendTo(borrower)
+  readReused(taker: Taker): void {
+    this.#inbox.lendTo(taker)
   }
 
   /** @internal Bytes have come. */
