@@ -6,7 +6,8 @@ import { valuesOf } from '../src/inspector/record.js'
 import { type InspectOptions, Recorder } from '../src/inspector/recorder.js'
 import type { Recording } from '../src/inspector/recording.js'
 import { HttpTap } from '../src/inspector/tap.js'
-import type { Direction, Tap } from '../src/relay.js'
+import type { Direction } from '../src/lane.js'
+import type { Tap } from '../src/relay.js'
 
 const ORIGIN = { connection: 'a-connection', visitor: { address: '192.0.2.1', port: 5_000 } }
 

@@ -7,7 +7,8 @@ import {
   parseHead,
   unclear,
 } from '../http-framing.js'
-import type { Direction, Tap } from '../relay.js'
+import type { Direction } from '../lane.js'
+import type { Tap } from '../relay.js'
 import { NOTHING } from '../stream.js'
 import { type Follows, MessageParser } from './message-parser.js'
 import type { Header } from './record.js'
