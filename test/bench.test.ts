@@ -24,7 +24,7 @@ const at = (path: string) => fileURLToPath(new URL(path, import.meta.url))
 test('it measures in one short round, and judges', { timeout: 120_000 }, (context) => {
   if (process.platform !== 'linux') context.skip('it reads /proc, which Linux alone has')
   if (!find('iperf3') || !find('socat')) context.skip('missing: iperf3 or socat')
-  const { stdout, stderr, status } = bench('--rounds', '1', '--measure', 'throughput,ready')
+  const { stdout, stderr, status } = bench('--rounds', '1', '--warm-up', '1', '--measure', 'throughput,ready')
 
   expect(status, stderr).toBe(0)
   expect(stdout).toMatch(/^Throughput of one stream \(iperf3\)\n +up, Gbit\/s +of direct/)
@@ -59,7 +59,8 @@ test('Ctrl-C ends all that it has started, and leaves no files', async (context)
 })
 
 test.each([
-  ['--rounds', '0', 'whole number above 0'],
+  ['--rounds', '0', 'whole number from 1 on'],
+  ['--warm-up', 'long', 'whole number from 0 on'],
   ['--only', 'plain,carrier-pigeon', 'not carrier-pigeon'],
   ['--measure', 'luck', 'not luck'],
 ])('it refuses %s %s', (option, value, reason) => {

@@ -45,6 +45,7 @@ function readArguments() {
     options: {
       rounds: { type: 'string', default: '3' },
       seconds: { type: 'string', default: '1' },
+      'warm-up': { type: 'string', default: '3' },
       only: { type: 'string' },
       measure: { type: 'string' },
       growth: { type: 'boolean', default: false },
@@ -58,6 +59,7 @@ function readArguments() {
     rounds: readNumber('rounds', values.rounds),
     growth: values.growth,
     seconds: readNumber('seconds', values.seconds),
+    warmUp: readNumber('warm-up', values['warm-up'], 0),
     ways: readNames('only', values.only, ways),
     measures: Object.fromEntries(
       readNames('measure', values.measure, measures).map((name) => [name, measures[name]]),
@@ -68,10 +70,12 @@ function readArguments() {
 /**
  * @param {string} option
  * @param {string} value
+ * @param {number} least
  */
-function readNumber(option, value) {
+function readNumber(option, value, least = 1) {
   const number = Number(value)
-  if (!Number.isInteger(number) || number < 1) fail(`--${option} takes a whole number above 0, not ${value}`)
+  if (!Number.isInteger(number) || number < least)
+    fail(`--${option} takes a whole number from ${least} on, not ${value}`)
   return number
 }
 

@@ -25,6 +25,7 @@ const RUN_TIMEOUT = 90_000
  * @typedef {object} Settings
  * @property {number} rounds
  * @property {number} seconds Of each run under load.
+ * @property {number} warmUp Seconds of load before the first round, which do not count: Node compiles what it has seen often.
  * @property {readonly WayName[]} ways
  * @property {(line: string) => void} tell
  */
@@ -97,7 +98,7 @@ async function runMeasure(measure, settings) {
  * @param {Record<string, Outcome>} outcomes
  * @param {Settings} settings
  */
-async function runWays(measure, outcomes, { rounds, seconds, tell }) {
+async function runWays(measure, outcomes, { rounds, seconds, warmUp, tell }) {
   const target = await measure.startTarget()
   const link = measure.isDelayed ? await startChild('link.js') : undefined
   /** @type {Map<string, Running>} */
@@ -108,14 +109,17 @@ async function runWays(measure, outcomes, { rounds, seconds, tell }) {
     ...(link && { link: async (/** @type {number} */ port) => (await link.ask({ port })).port }),
   }
   try {
-    for (let round = 1; round <= rounds; round++) {
+    // Round 0 is the warm-up.
+    for (let round = warmUp > 0 && !measure.isFresh ? 0 : 1; round <= rounds; round++) {
       for (const [name, outcome] of Object.entries(outcomes)) {
         if (outcome.missing) continue
-        tell(`round ${round} of ${rounds}: ${measure.title}: ${name}`)
+        tell(`${round > 0 ? `round ${round} of ${rounds}` : 'warm-up'}: ${measure.title}: ${name}`)
         try {
           const way = running.get(name) ?? (await allWays[/** @type {WayName} */ (name)].start(options))
           running.set(name, way)
-          outcome.rounds.push(await inTime(measure.run(way, seconds), seconds * 2_000 + RUN_TIMEOUT))
+          const length = round > 0 ? seconds : warmUp
+          const metrics = await inTime(measure.run(way, length), length * 2_000 + RUN_TIMEOUT)
+          if (round > 0) outcome.rounds.push(metrics)
         } catch (error) {
           outcome.missing = reasonOf(error)
           tell(`not available: ${outcome.missing}`)

@@ -16,7 +16,7 @@ const LOST = 100
 /** @type {import('./index.js').Measure} */
 export const udp = {
   title: `UDP: round trip of ${SMALL} bytes, and echoed datagrams of ${LARGE.toLocaleString('en')} bytes`,
-  ways: ['direct', 'plain', 'TLS', 'mux', 'mux TLS'],
+  ways: ['direct', 'bare relays', 'plain', 'TLS', 'mux', 'mux TLS'],
   programs: [],
   metrics: { roundTrip: { title: 'round trip, µs' }, rate: { title: 'echoed, datagrams/s' } },
   protocol: 'udp',

@@ -1,12 +1,14 @@
 // @ts-check
-/** Two relays in Node, one after the other, that know of nothing else: what can be had at the most where bytes go by streams. */
+/** Two relays in Node, one after the other, that know of nothing else: what can be had at the most where bytes go by Node's streams and datagrams. */
 import { startChild } from '../processes.js'
 
 /** @type {import('./index.js').Way} */
 export const bareRelays = {
-  async start({ target, link = async (port) => port }) {
-    const client = await startRelay(target)
-    const server = await startRelay(await link(client.port))
+  async start({ target, protocol = 'tcp', link = async (port) => port }) {
+    const isUdp = protocol === 'udp'
+    const client = await startRelay(isUdp ? 'datagram-relay.js' : 'relay.js', { target })
+    const question = { target: await link(client.port), isOutside: true }
+    const server = await startRelay(isUdp ? 'datagram-relay.js' : 'relay.js', question)
     return {
       port: server.port,
       pids: [server.pid, client.pid],
@@ -17,9 +19,12 @@ export const bareRelays = {
   },
 }
 
-/** @param {number} target */
-async function startRelay(target) {
-  const child = await startChild('relay.js')
-  const { port } = await child.ask({ target })
+/**
+ * @param {string} file
+ * @param {{ target: number, isOutside?: boolean }} question
+ */
+async function startRelay(file, question) {
+  const child = await startChild(file)
+  const { port } = await child.ask(question)
   return { port, pid: child.pid, stop: child.stop }
 }
