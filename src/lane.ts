@@ -13,7 +13,7 @@ export interface LaneOwner {
   passed(direction: Direction, chunk: Buffer): void
   /** All that there will be was handed on. */
   ended(direction: Direction): void
-  /** The source has ended: silence means something from now on. */
+  /** A direction is at its end: silence means something from now on. */
   watchSilence(): void
   /** A stage has failed. */
   cut(reason: Error): void
@@ -21,47 +21,55 @@ export interface LaneOwner {
   closed(lane: Lane): void
 }
 
+interface LaneOptions {
+  source: Duplex
+  sink: Duplex
+  direction: Direction
+  stages: Duplex[]
+}
+
 /** One direction: what comes from the source goes on to the sink, through stages where there are some. */
 export class Lane implements Taker {
-  readonly owner: LaneOwner
   readonly source: Duplex
   readonly sink: Duplex
-  readonly direction: Direction
+  readonly #direction: Direction
+  readonly #owner: LaneOwner
   /** Why the source takes no more bytes of the other direction. */
   readonly #failure: WriteFailure
+  readonly #stages: Duplex[]
   /** Writes that must be over before more is read. */
   #awaited = 0
 
-  constructor(owner: LaneOwner, source: Duplex, sink: Duplex, direction: Direction) {
-    this.owner = owner
+  constructor(owner: LaneOwner, { source, sink, direction, stages }: LaneOptions) {
     this.source = source
     this.sink = sink
-    this.direction = direction
+    this.#direction = direction
+    this.#owner = owner
+    this.#stages = stages
     this.#failure = keepReading(source)
     Object.assign(source, { [LANE]: this })
   }
 
-  start(stages: Duplex[]): void {
+  start(): void {
     let last: Readable = this.source
-    for (const stage of stages) {
+    for (const stage of this.#stages) {
       pass(last, stage)
       if (last !== this.source) last.on('end', () => stage.end())
-      stage.on('error', (error) => this.owner.cut(error))
+      stage.on('error', (error) => this.#owner.cut(error))
       last = stage
     }
-    if (!readsReused(last, this.sink, this)) {
-      pass(last, this.sink, (chunk) => this.owner.passed(this.direction, chunk))
+    if (!tryReadReused(last, this.sink, this)) {
+      pass(last, this.sink, (chunk) => this.#owner.passed(this.#direction, chunk))
     }
     if (last !== this.source) last.on('end', () => this.#lastOnEnd())
     // A FIN behind nothing may have been seen already, while the stream waited to be joined.
-    if (this.source.readableEnded) this.sourceOnEnd(stages[0])
-    else if (stages[0]) this.source.on('end', () => this.sourceOnEnd(stages[0]))
+    if (this.source.readableEnded) this.sourceOnEnd()
     else this.source.on('end', sourceOnEnd)
   }
 
+  /** As `whenClosed`, with no function of its own. */
   watchClose(): void {
-    if (this.source.closed) this.owner.closed(this)
-    // It comes but once, and what `once` keeps for it would be there as long as the stream.
+    if (this.source.closed) this.sourceOnClose()
     else this.source.on('close', sourceOnClose)
   }
 
@@ -71,7 +79,7 @@ export class Lane implements Taker {
     if (chunks.length > 1) sink.cork()
     for (const chunk of chunks) {
       sink.write(chunk)
-      this.owner.passed(this.direction, chunk)
+      this.#owner.passed(this.#direction, chunk)
     }
     if (chunks.length > 1) sink.uncork()
     if (isReused ? sink.writableLength === 0 : !sink.writableNeedDrain) return 'done'
@@ -84,23 +92,26 @@ export class Lane implements Taker {
     return 'wait'
   }
 
-  sourceOnEnd(stage?: Duplex): void {
-    const { source, sink, owner, direction } = this
-    owner.watchSilence()
-    probeEnd(source, (error) => {
+  sourceOnEnd(): void {
+    this.#owner.watchSilence()
+    probeEnd(this.source, (error) => {
       // Told here, before the source is closed over it: an end that was passed on meanwhile could not be taken back.
       const failed = error ?? this.#failure.error
-      if (failed) source.destroy(failed)
-      else (stage ?? sink).end()
-      if (!failed && !stage) owner.ended(direction)
+      if (failed) this.source.destroy(failed)
+      else (this.#stages[0] ?? this.sink).end()
+      if (!failed && this.#stages.length === 0) this.#owner.ended(this.#direction)
     })
+  }
+
+  sourceOnClose(): void {
+    this.#owner.closed(this)
   }
 
   #lastOnEnd(): void {
     // A stage may end before its source does.
-    this.owner.watchSilence()
+    this.#owner.watchSilence()
     this.sink.end()
-    this.owner.ended(this.direction)
+    this.#owner.ended(this.#direction)
   }
 }
 
@@ -112,7 +123,7 @@ function sourceOnEnd(this: Duplex & { [LANE]: Lane }) {
 }
 
 function sourceOnClose(this: Duplex & { [LANE]: Lane }) {
-  this[LANE].owner.closed(this[LANE])
+  this[LANE].sourceOnClose()
 }
 
 /** Hands on what comes, and stops the source while the sink is full. */
@@ -126,7 +137,7 @@ function pass(source: Readable, sink: Writable, onBytes?: (chunk: Buffer) => voi
 }
 
 /** Reads the source into memory that is used again, where both can do so. */
-function readsReused(source: Readable, sink: Writable, taker: Taker): boolean {
+function tryReadReused(source: Readable, sink: Writable, taker: Taker): boolean {
   if (source instanceof YamuxStream) {
     // All that does not write at once would make it keep the memory of its session's link.
     if (!isPlainSocket(sink)) return false

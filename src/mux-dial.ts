@@ -2,7 +2,7 @@ import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { errorFromPeer, type TunnelError } from './errors.js'
 import { endWithControl, isMessage } from './multiplex.js'
-import { decode, fromServer, HEADER } from './protocol.js'
+import { decode, fromServer, HEADER, MAX_MESSAGE } from './protocol.js'
 import { reset } from './stream.js'
 import { YamuxSession } from './yamux/session.js'
 
@@ -12,8 +12,8 @@ export interface MuxLink {
   readonly control: Duplex
   /** A stream that becomes a data stream. */
   open(): Duplex
-  /** Calls back whenever the server sends something, on whatever stream. */
-  whenHeard(listener: () => void): void
+  /** Is called whenever the server sends something, on whatever stream. */
+  onHeard: () => void
   /** Why the server refused the connection before it had a look at its streams, if it did. */
   refusal(): TunnelError | undefined
 }
@@ -21,12 +21,11 @@ export interface MuxLink {
 /** Makes a connection carry streams. It ends with its control connection. */
 export function dialMux(socket: Socket): MuxLink {
   let first: Buffer | undefined
-  let onHeard = () => {}
   const session = new YamuxSession(socket, {
     role: 'client',
     onBytes(bytes) {
-      first ??= Buffer.from(bytes)
-      onHeard()
+      first ??= Buffer.from(bytes.subarray(0, HEADER + MAX_MESSAGE))
+      mux.onHeard()
     },
   })
   const control = session.open()
@@ -35,14 +34,13 @@ export function dialMux(socket: Socket): MuxLink {
     reset(socket)
     session.destroy(error ?? undefined)
   })
-  return {
+  const mux: MuxLink = {
     control,
     open: () => session.open(),
-    whenHeard(listener) {
-      onHeard = listener
-    },
+    onHeard() {},
     refusal: () => (first && isMessage(first) ? readRefusal(first) : undefined),
   }
+  return mux
 }
 
 /** The refusal in the first bytes of a server; undefined where they are not all of one. */

@@ -6,6 +6,9 @@ import { hasFinished, reset } from './stream.js'
 /** How long a relay lives on in silence once one side has finished sending, in milliseconds. */
 export const HALF_CLOSE_TIMEOUT = 300_000
 
+/** The same for all that have none. */
+const NO_STAGES = { in: [], out: [] }
+
 export interface RelayOptions {
   /** Milliseconds of silence after which a pair of which one direction has ended is cut. Default 300,000. */
   halfCloseTimeout?: number
@@ -58,7 +61,7 @@ export function relay(first: Duplex, second: Duplex, options: RelayOptions = {})
   return new Promise((resolve) => new Relay([first, second], options, resolve).start())
 }
 
-/** Two streams, and a lane in each direction. Most are idle and there are many, so none has functions of its own. */
+/** Two streams, and a lane in each direction. Most are idle and there are many, so those of plain sockets have no functions of their own. */
 class Relay implements LaneOwner {
   readonly #options: RelayOptions
   readonly #bytes: ByteCounts
@@ -71,15 +74,18 @@ class Relay implements LaneOwner {
   constructor([first, second]: [Duplex, Duplex], options: RelayOptions, resolve: (end: RelayEnd) => void) {
     this.#options = options
     this.#bytes = options.bytes ?? { in: 0, out: 0 }
-    this.#lanes = [new Lane(this, first, second, 'in'), new Lane(this, second, first, 'out')]
+    const { in: inwards, out: outwards } = options.through ?? NO_STAGES
+    this.#lanes = [
+      new Lane(this, { source: first, sink: second, direction: 'in', stages: inwards }),
+      new Lane(this, { source: second, sink: first, direction: 'out', stages: outwards }),
+    ]
     this.#resolve = resolve
   }
 
   start(): void {
-    const { through } = this.#options
     // An error is not lost: `close` always follows, and finds it in `errored`.
     for (const { source } of this.#lanes) source.on('error', streamOnError)
-    for (const lane of this.#lanes) lane.start(through?.[lane.direction] ?? [])
+    for (const lane of this.#lanes) lane.start()
     for (const lane of this.#lanes) lane.watchClose()
   }
 
@@ -113,8 +119,8 @@ class Relay implements LaneOwner {
     this.#open--
     if (this.#open > 0) return
     clearTimeout(this.#silence)
-    const { through, tap } = this.#options
-    for (const stage of [...(through?.in ?? []), ...(through?.out ?? [])]) stage.destroy()
+    const { through = NO_STAGES, tap } = this.#options
+    for (const stage of [...through.in, ...through.out]) stage.destroy()
     tap?.close()
     const bytes = { bytesIn: this.#bytes.in, bytesOut: this.#bytes.out }
     this.#resolve({ ...bytes, ...(this.#error && { error: this.#error }) })

@@ -171,10 +171,10 @@ export class ServerLink {
  */
 function showLife(mux: MuxLink, channel: ClientChannel, heartbeatTimeout: number): void {
   let shown = performance.now()
-  mux.whenHeard(() => {
+  mux.onHeard = () => {
     channel.hear()
     if (performance.now() - shown < heartbeatTimeout / 4) return
     shown = performance.now()
     channel.send({ type: 'heartbeat' })
-  })
+  }
 }

@@ -20,7 +20,7 @@ const spare: Buffer[] = []
 const MAX_SPARE = 4
 
 /**
- * Reads a socket into memory that is used again and again, and gives back whether it can be: it is a socket, does not encrypt, and this Node lets it.
+ * Reads a socket into memory that is used again and again, and gives back whether it does: not where it is no socket, encrypts, or this Node has no way.
  * Otherwise each chunk gets memory of its own, which takes more time. Nobody else may read from the socket from now on; all else
  * about it is as before.
  */
@@ -46,14 +46,17 @@ export function readReused(socket: Readable, taker: Taker): boolean {
 }
 
 export interface Taker {
-  /** Takes what came in one read, whose memory may be reused, and tells what is to become of that. */
+  /**
+   * Takes what came in one read, and tells what is to become of its memory. Where that is reused, the next read overwrites it, unless the verdict is that somebody
+   * needs it.
+   */
   take(chunks: Buffer[], isReused: boolean): Verdict
 }
 
 export type Verdict =
   /** Nobody needs it any more. Go on. */
   | 'done'
-  /** Go on when somebody calls `resume()`: nobody will need it then. */
+  /** Go on when somebody calls `resume()`: nobody will need it then. Who can't stop reading takes it for kept. */
   | 'wait'
   /** Somebody keeps it. Go on, and read into other memory. */
   | 'keep'

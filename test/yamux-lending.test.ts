@@ -6,6 +6,7 @@ import { setImmediate as turn } from 'node:timers/promises'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import { describe, expect, test, vi } from 'vitest'
+import type { Verdict } from '../src/socket-reader.js'
 import { Inbox } from '../src/yamux/inbox.js'
 import { Loan } from '../src/yamux/loan.js'
 import type { YamuxSession } from '../src/yamux/session.js'
@@ -149,10 +150,47 @@ describe('of memory that is looked through', () => {
     expect(bytes().every((byte, at) => byte === (at < 10 * KiB ? 97 : 98))).toBe(true)
   })
 
+  test('many tiny parts are gathered', () => {
+    const { look, taken } = lender({ verdict: 'wait' })
+    const isKept = look((add) => {
+      for (let i = 0; i < 20_000; i++) add(2, 'a')
+    })
+    expect(isKept).toBe(false)
+    expect(taken).toEqual([{ chunks: [40_000], isReused: false }])
+  })
+
+  test('what waits to be read is copied where it is less than half', () => {
+    const { look, stream, bytes } = lender({ verdict: 'wait' })
+    look((add) => add(100 * KiB, 'a'))
+    expect(look((add) => add(120 * KiB, 'b'))).toBe(false)
+    expect(look((add) => add(130 * KiB, 'c'))).toBe(true)
+    expect(stream.readableLength).toBe(250 * KiB)
+    expect(bytes().every((byte) => byte === 97)).toBe(true)
+  })
+
+  test('a reader that throws keeps its part, and others get theirs', async () => {
+    const loan = new Loan()
+    const broken = new Inbox(new Readable({ read() {} }), loan)
+    broken.lendTo({
+      take() {
+        throw new Error('a bug')
+      },
+    })
+    const { inbox, taken } = lender({ verdict: 'done', loan })
+    const surfaced = uncaught()
+    const memory = Buffer.alloc(256 * KiB)
+    const isKept = loan.during(true, () => {
+      broken.add(memory.subarray(0, 100 * KiB))
+      inbox.add(memory.subarray(100 * KiB, 200 * KiB))
+    })
+    expect([isKept, taken.length]).toEqual([true, 1])
+    expect(await surfaced).toEqual(new Error('a bug'))
+  })
+
   test('nothing overtakes what came before, nor the end what comes in front of it', async () => {
     const { look, taken, stream, inbox, bytes } = lender({ verdict: 'wait' })
     look((add) => add(100 * KiB, 'a'))
-    expect(look((add) => add(100 * KiB, 'b'))).toBe(true)
+    expect(look((add) => add(150 * KiB, 'b'))).toBe(true)
     // It flows again in the next turn.
     stream.resume()
     look((add) => add(100 * KiB, 'c'))
@@ -173,8 +211,7 @@ describe('of memory that is looked through', () => {
   })
 
   /** An inbox whose reader answers always the same, and memory of 256 KiB that is used again each time. */
-  function lender({ verdict }: { verdict: 'done' | 'wait' | 'keep' }) {
-    const loan = new Loan()
+  function lender({ verdict, loan = new Loan() }: { verdict: Verdict; loan?: Loan }) {
     const stream = new Readable({ read() {} })
     const inbox = new Inbox(stream, loan)
     const taken: { chunks: number[]; isReused: boolean }[] = []
@@ -282,4 +319,17 @@ async function writeInPieces(stream: YamuxStream, bytes: Buffer): Promise<void> 
     at = end
   }
   stream.end()
+}
+
+/** The next error that nobody catches. */
+async function uncaught(): Promise<unknown> {
+  const others = process.listeners('uncaughtException')
+  process.removeAllListeners('uncaughtException')
+  try {
+    const [error] = await once(process, 'uncaughtException')
+    return error
+  } finally {
+    process.removeAllListeners('uncaughtException')
+    for (const other of others) process.on('uncaughtException', other)
+  }
 }

@@ -27,3 +27,10 @@ export class YamuxError extends Error {
     this.code = code
   }
 }
+
+/** Who was called and threw has a bug. It surfaces behind our own work: there may be frames of other streams in what is being looked through. */
+export function surface(error: unknown): void {
+  process.nextTick(() => {
+    throw error
+  })
+}

@@ -1,14 +1,18 @@
 import type { Readable } from 'node:stream'
 import type { Taker, Verdict } from '../socket-reader.js'
 import { Crumbs } from './crumbs.js'
+import { surface } from './errors.js'
 import type { Holder, Loan } from './loan.js'
 
-/** A chunk that is smaller than this part of the memory it lies in is copied: whoever keeps it would keep all of that. */
-const MIN_SHARE = 1 / 8
+/**
+ * What is a smaller part of the memory it lies in is copied: whoever keeps it would keep all of that. What is handed over is not kept, mostly, and no more than
+ * once at a time; what is pushed waits there.
+ */
+const MIN_SHARE = { handedOver: 1 / 8, pushed: 1 / 2 }
 
 /**
- * A chunk of fewer bytes, behind others that nobody has read, is gathered with its like: a peer that sends bytes one by one could make each
- * window take forty times its size.
+ * Chunks of fewer bytes are gathered with their like, behind others that nobody has read, and where many come at once: a peer that sends bytes one by one could
+ * make each window take forty times its size.
  */
 const CRUMB = 1_024
 
@@ -22,7 +26,7 @@ export class Inbox implements Holder {
   /** Whether more was asked for than has been pushed since. */
   #isAsked = false
   #taker: Taker | undefined
-  /** What lies in memory that is used again, until all of that was looked through. */
+  /** What is handed over when all that has come was looked through. */
   #lent: Buffer[] = []
 
   constructor(stream: Readable, loan: Loan) {
@@ -50,7 +54,7 @@ export class Inbox implements Holder {
 
   /** Bytes have come. */
   add(bytes: Buffer): void {
-    if (this.#loan.isReused && this.#taker && this.#stream.readableFlowing && this.unread === 0) {
+    if (this.#taker && this.#stream.readableFlowing && this.unread === 0) {
       this.#lent.push(bytes)
       this.#loan.add(this)
     } else if (bytes.length < CRUMB && this.unread > 0) {
@@ -58,7 +62,7 @@ export class Inbox implements Holder {
       this.#sweepSoon()
     } else {
       this.#sweep()
-      const isSmall = bytes.length < bytes.buffer.byteLength * MIN_SHARE
+      const isSmall = bytes.length < bytes.buffer.byteLength * MIN_SHARE.pushed
       this.#push(isSmall ? Buffer.from(bytes) : bytes)
       if (!isSmall) this.#loan.keep()
     }
@@ -68,12 +72,13 @@ export class Inbox implements Holder {
   handOn(): void {
     const chunks = this.#lent
     const [first] = chunks
-    if (!first || this.#stream.destroyed) return
+    if (!first) return
     this.#lent = []
+    if (this.#stream.destroyed) return
     const length = chunks.reduce((sum, chunk) => sum + chunk.length, 0)
-    const isSmall = length < first.buffer.byteLength * MIN_SHARE
-    if (isSmall) this.#handOver([Buffer.concat(chunks)], false)
-    else if (this.#handOver(chunks, true) !== 'done') this.#loan.keep()
+    const least = Math.max(first.buffer.byteLength * MIN_SHARE.handedOver, chunks.length * CRUMB)
+    if (length < least) this.#handOver([Buffer.concat(chunks)], false)
+    else if (this.#handOver(chunks, this.#loan.isReused) !== 'done') this.#loan.keep()
   }
 
   /** Nothing more comes. */
@@ -86,9 +91,14 @@ export class Inbox implements Holder {
   }
 
   #handOver(chunks: Buffer[], isReused: boolean): Verdict | undefined {
-    const verdict = this.#taker?.take(chunks, isReused)
-    if (verdict === 'wait') this.#stream.pause()
-    return verdict
+    try {
+      const verdict = this.#taker?.take(chunks, isReused)
+      if (verdict === 'wait') this.#stream.pause()
+      return verdict
+    } catch (error) {
+      surface(error)
+      return 'keep'
+    }
   }
 
   /** What came in one turn goes on together, where it is asked for; the rest waits until it is. */
@@ -105,15 +115,12 @@ export class Inbox implements Holder {
     if (this.#crumbs.length > 0 && !this.#stream.destroyed) this.#push(this.#crumbs.take())
   }
 
-  /** A listener that throws has a bug, which surfaces behind our own work: there may be frames of other streams in the same chunk. */
   #push(bytes: Buffer | null): void {
     this.#isAsked = false
     try {
       this.#stream.push(bytes)
     } catch (error) {
-      process.nextTick(() => {
-        throw error
-      })
+      surface(error)
     }
   }
 }

@@ -11,8 +11,8 @@ const ROUND_TRIPS = 3
 const GROWTH = 4
 
 /**
- * A link whose round trip is shorter, in milliseconds, is near: a window costs hardly any time on the way, but both ends are woken for each half of it. So
- * there it may take as long as with this round trip, and grows to this size; what is more would only wait in the buffers of the system.
+ * A link is near where a round trip takes less than this, in milliseconds. What holds a window up there is to wake both ends for each half of it. So its
+ * round trip counts as this long, and windows grow to this size at the most: more would only wait in the buffers of the system.
  */
 const NEAR = 1
 const NEAR_WINDOW = 1_048_576
@@ -44,8 +44,8 @@ export class Windows {
     // The first answer may tell of a peer that was busy to start, and windows never shrink. So each step is for an answer of its own.
     if (roundTrip === undefined || answers < MIN_ANSWERS || answeredAt < since) return 0
     if (performance.now() - since >= ROUND_TRIPS * Math.max(roundTrip, NEAR)) return 0
-    const most = roundTrip < NEAR ? Math.min(NEAR_WINDOW, this.maxWindow) : this.maxWindow
-    const growth = Math.max(Math.min((GROWTH - 1) * size, most - size, this.#growth), 0)
+    const limit = roundTrip < NEAR ? Math.min(NEAR_WINDOW, this.maxWindow) : this.maxWindow
+    const growth = Math.max(Math.min((GROWTH - 1) * size, limit - size, this.#growth), 0)
     this.#growth -= growth
     return growth
   }

@@ -100,8 +100,8 @@ export class Sender {
     for (const stream of this.#line) {
       if (batch.bytes >= BATCH) break
       this.#line.delete(stream)
-      const turn = this.#line.size > 0 ? TURN : BATCH
-      if (stream.send(batch, turn)) this.#line.add(stream)
+      const isAlone = this.#line.size === 0 && batch.bytes <= TURN
+      if (stream.send(batch, isAlone ? BATCH : TURN)) this.#line.add(stream)
     }
     batch.finish()
   }

@@ -1,6 +1,6 @@
 import type { Duplex } from 'node:stream'
 import { readReused, type Taker, type Verdict } from '../socket-reader.js'
-import { YamuxError } from './errors.js'
+import { surface, YamuxError } from './errors.js'
 import { Flag, FrameDecoder, GoAway, type Header, MAX_UINT32, Type } from './frame.js'
 import { Loan } from './loan.js'
 import { Pings } from './pings.js'
@@ -90,7 +90,7 @@ export class YamuxSession implements Taker {
       if (link.closed) linkOnClose()
       else link.on('close', linkOnClose)
     })
-    // Who made this session has it then, and may be told of streams.
+    // Not at once: `onStream` may need the session that its caller is still waiting for.
     process.nextTick(() => this.#readLink())
     this.#pings.measure()
   }
@@ -139,13 +139,6 @@ export class YamuxSession implements Taker {
     this.#link.destroy()
   }
 
-  #readLink(): void {
-    const link = this.#link
-    if (readReused(link, this)) return
-    link.on('data', (chunk: Buffer) => this.take([chunk], false))
-    link.resume()
-  }
-
   /** @internal Bytes have come over the link. */
   take(chunks: Buffer[], isReused: boolean): Verdict {
     const isKept = this.#loan.during(isReused, () => {
@@ -155,6 +148,13 @@ export class YamuxSession implements Taker {
       }
     })
     return isKept ? 'keep' : 'done'
+  }
+
+  #readLink(): void {
+    const link = this.#link
+    if (readReused(link, this)) return
+    link.on('data', (chunk: Buffer) => this.take([chunk], false))
+    link.resume()
   }
 
   /** Why no stream of this number can be opened. */
@@ -177,10 +177,7 @@ export class YamuxSession implements Taker {
     try {
       this.#onStream(stream)
     } catch (error) {
-      // It has a bug, which surfaces behind our own work.
-      process.nextTick(() => {
-        throw error
-      })
+      surface(error)
     }
   }
 
@@ -219,7 +216,7 @@ export class YamuxSession implements Taker {
     return this.#state.reason
   }
 
-  /** Nothing comes in any more, and these frames are the last to go out, behind those of the session that wait. */
+  /** Nothing comes in any more, not even what was lent in front of what ends it, and these frames are the last to go out, behind those of the session that wait. */
   #end(reason: Error | undefined, ...last: Header[]): void {
     if (this.#state.name === 'ended') return
     if (this.#state.name === 'closing') clearTimeout(this.#state.timer)

@@ -13,6 +13,7 @@ answerParent(({ target, isOutside }) => (isOutside ? listenOutside(target) : lis
 async function listenOutside(target) {
   const stream = net.connect({ port: target, host: '127.0.0.1', noDelay: true })
   const socket = dgram.createSocket('udp4')
+  socket.on('error', () => {})
   let visitor = 0
   socket.on('message', (bytes, { port }) => {
     visitor = port
@@ -27,6 +28,7 @@ async function listenOutside(target) {
 async function listenInside(target) {
   const listener = net.createServer({ noDelay: true }, (stream) => {
     const socket = dgram.createSocket('udp4')
+    socket.on('error', () => {})
     socket.connect(target, '127.0.0.1')
     socket.on('message', (bytes) => stream.write(frame(bytes)))
     onDatagrams(stream, (bytes) => socket.send(bytes))

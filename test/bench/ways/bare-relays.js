@@ -6,9 +6,12 @@ import { startChild } from '../processes.js'
 export const bareRelays = {
   async start({ target, protocol = 'tcp', link = async (port) => port }) {
     const isUdp = protocol === 'udp'
-    const client = await startRelay(isUdp ? 'datagram-relay.js' : 'relay.js', { target })
-    const question = { target: await link(client.port), isOutside: true }
-    const server = await startRelay(isUdp ? 'datagram-relay.js' : 'relay.js', question)
+    const file = isUdp ? 'datagram-relay.js' : 'relay.js'
+    const client = await startRelay(file, { target })
+    const server = await startRelay(file, {
+      target: await link(client.port),
+      ...(isUdp && { isOutside: true }),
+    })
     return {
       port: server.port,
       pids: [server.pid, client.pid],
