@@ -1,7 +1,7 @@
 import { Socket } from 'node:net'
 import type { Duplex, Readable, Writable } from 'node:stream'
-import { readReused, type Taker, type Verdict } from './socket-reader.js'
-import { isPlainSocket, keepReading, NOTHING, probeEnd, type WriteFailure } from './stream.js'
+import { isPlainSocket, readReused, type Taker, type Verdict } from './socket-reader.js'
+import { keepReading, NOTHING, probeEnd, type WriteFailure } from './stream.js'
 import { YamuxStream } from './yamux/stream.js'
 
 /** `in` is from the first stream to the second, from a visitor to a target. */

@@ -25,7 +25,7 @@ const MAX_SPARE = 4
  * about it is as before.
  */
 export function readReused(socket: Readable, taker: Taker): boolean {
-  if (!(socket instanceof Socket) || 'encrypted' in socket) return false
+  if (!isPlainSocket(socket)) return false
   if (fields === undefined) fields = findFields()
   const inside = socket as unknown as Inside
   const handle = inside._handle
@@ -43,6 +43,11 @@ export function readReused(socket: Readable, taker: Taker): boolean {
   handle.useUserBuffer(shared)
   socket.resume()
   return true
+}
+
+/** Whether the bytes of this stream are just those of a socket: that of TLS is one too, and says that it encrypts. */
+export function isPlainSocket(stream: unknown): stream is Socket {
+  return stream instanceof Socket && !('encrypted' in stream)
 }
 
 export interface Taker {

@@ -99,8 +99,3 @@ export function whenClosed(stream: Duplex, onClose: () => void): void {
 export function hasFinished(stream: Duplex): boolean {
   return stream.readableEnded && stream.writableFinished && !stream.errored
 }
-
-/** Whether the bytes of this stream are just those of a socket. */
-export function isPlainSocket(stream: unknown): stream is Socket {
-  return stream instanceof Socket && carrierOf(stream) === stream
-}

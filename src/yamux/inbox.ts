@@ -76,7 +76,7 @@ export class Inbox implements Holder {
     this.#lent = []
     if (this.#stream.destroyed) return
     const length = chunks.reduce((sum, chunk) => sum + chunk.length, 0)
-    const least = Math.max(first.buffer.byteLength * MIN_SHARE.handedOver, chunks.length * CRUMB)
+    const least = Math.max(first.buffer.byteLength * MIN_SHARE.handedOver, (chunks.length - 1) * CRUMB)
     if (length < least) this.#handOver([Buffer.concat(chunks)], false)
     else if (this.#handOver(chunks, this.#loan.isReused) !== 'done') this.#loan.keep()
   }
